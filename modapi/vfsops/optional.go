@@ -1,0 +1,276 @@
+package vfsops
+
+import (
+	"context"
+
+	"github.com/rumpus-kernel/rumpus/modapi/abi"
+)
+
+// Mutated is what a mutator answers: the new attributes of the nodes it
+// touched, so that the kernel's caches are right without asking again. A
+// field that does not apply is left zero (Vattr.Type VNON).
+type Mutated struct {
+	Node   Entry     // the node created, linked, renamed, or written
+	Dir    abi.Vattr // the (first) directory
+	Dir2   abi.Vattr // rename: the target directory, if another one
+	Victim abi.Vattr // the node removed or replaced; Nlink 0 = its last name is gone
+}
+
+// Creator makes files and directories. Without it: EROFS.
+type Creator interface {
+	// Create makes a regular file; Mkdir a directory. EEXIST, ENOSPC,
+	// EMLINK, ENAMETOOLONG, EDQUOT.
+	Create(ctx context.Context, req CreateReq) (Mutated, error)
+	Mkdir(ctx context.Context, req CreateReq) (Mutated, error)
+}
+
+// CreateReq names a new node. The kernel has decided owner, group and mode
+// (umask, set-group-id directories).
+type CreateReq struct {
+	Op   Op
+	Dir  abi.Handle
+	Name []byte
+	Mode uint32
+	Uid  uint32
+	Gid  uint32
+}
+
+// Mknoder makes device nodes, fifos and sockets. Without it: EROFS.
+type Mknoder interface {
+	Mknod(ctx context.Context, req MknodReq) (Mutated, error)
+}
+
+// MknodReq is a CreateReq with the type (VBLK, VCHR, VFIFO, VSOCK) and device.
+type MknodReq struct {
+	CreateReq
+	Type abi.VType
+	Rdev abi.Dev
+}
+
+// Symlinker makes symbolic links. Without it: EROFS.
+type Symlinker interface {
+	Symlink(ctx context.Context, req SymlinkReq) (Mutated, error)
+}
+
+// SymlinkReq is a CreateReq with the text of the link, 1 to 1023 bytes.
+type SymlinkReq struct {
+	CreateReq
+	Target []byte
+}
+
+// Linker makes hard links to files that are no directories. Without it: EROFS.
+type Linker interface {
+	// Link gives Node another name. EMLINK, EEXIST.
+	Link(ctx context.Context, req LinkReq) (Mutated, error)
+}
+
+// LinkReq names the file and its new name.
+type LinkReq struct {
+	Op   Op
+	Node abi.Handle
+	Dir  abi.Handle
+	Name []byte
+}
+
+// Remover removes names. Without it: EROFS.
+type Remover interface {
+	// Remove takes away the name of a file that is no directory; Rmdir an
+	// empty directory (ENOTEMPTY). ESTALE if Name is not Victim any more:
+	// the kernel looks up again. A pinned node lives on without a name.
+	Remove(ctx context.Context, req RemoveReq) (Mutated, error)
+	Rmdir(ctx context.Context, req RemoveReq) (Mutated, error)
+}
+
+// RemoveReq names what to remove, and what the kernel has locked.
+type RemoveReq struct {
+	Op     Op
+	Dir    abi.Handle
+	Name   []byte
+	Victim abi.Handle
+}
+
+// Renamer renames. Without it: EROFS.
+type Renamer interface {
+	// Rename moves From, replacing To if that is not zero. The kernel has
+	// seen to it that a directory does not move below itself, that types
+	// agree, and that nobody else renames on this mount meanwhile. ENOTEMPTY
+	// if To is a directory with entries. ESTALE if a name is not what the
+	// kernel thought.
+	Rename(ctx context.Context, req RenameReq) (Mutated, error)
+}
+
+// RenameReq names source and target, and what the kernel has locked. Flags:
+// abi.RENAME_EXCHANGE swaps the two; NOREPLACE has been dealt with.
+type RenameReq struct {
+	Op    Op
+	FDir  abi.Handle
+	FName []byte
+	From  abi.Handle
+	TDir  abi.Handle
+	TName []byte
+	To    abi.Handle // zero: there was none
+	Flags uint32
+}
+
+// Setattrer changes attributes. Without it: EROFS.
+type Setattrer interface {
+	// Setattr writes the fields in Mask and answers all attributes. SetSize
+	// comes here only from a kernel that keeps the pages (kpages).
+	Setattr(ctx context.Context, req SetattrReq) (abi.Vattr, error)
+}
+
+// SetattrReq says which attributes to set.
+type SetattrReq struct {
+	Op   Op
+	Node abi.Handle
+	Mask abi.SetMask
+	Attr abi.Vattr
+}
+
+// Writer writes to regular files. Without it: EROFS.
+type Writer interface {
+	// Write stores src at off, or at the end of the file with Append, which
+	// no other writer may come between.
+	Write(ctx context.Context, req WriteReq, src abi.Iov) (WriteRes, error)
+}
+
+// WriteReq says where to write.
+type WriteReq struct {
+	Op     Op
+	Node   abi.Handle
+	Off    int64
+	Append bool
+}
+
+// WriteRes says how much was written, where it began, and the attributes after it.
+type WriteRes struct {
+	N     int
+	Off   int64
+	Vattr abi.Vattr
+}
+
+// Truncater changes the size of regular files. Without it: EROFS.
+type Truncater interface {
+	Truncate(ctx context.Context, op Op, h abi.Handle, size int64) (abi.Vattr, error)
+}
+
+// Readlinker reads symbolic links. Without it: EINVAL.
+type Readlinker interface {
+	Readlink(ctx context.Context, h abi.Handle) ([]byte, error)
+}
+
+// Xattrer has extended attributes. Without it: EOPNOTSUPP.
+type Xattrer interface {
+	// Getxattr answers ENODATA (ENOATTR) for a name that is not there.
+	Getxattr(ctx context.Context, h abi.Handle, name []byte) ([]byte, error)
+	// Listxattr answers the names, each ended by NUL.
+	Listxattr(ctx context.Context, h abi.Handle) ([]byte, error)
+	Setxattr(ctx context.Context, req SetxattrReq) error
+	Removexattr(ctx context.Context, op Op, h abi.Handle, name []byte) error
+}
+
+// SetxattrReq sets one extended attribute. Flags: 1 must be new, 2 must exist.
+type SetxattrReq struct {
+	Op    Op
+	Node  abi.Handle
+	Name  []byte
+	Value []byte
+	Flags uint32
+}
+
+// Fallocater allocates and frees space inside a file. Without it: EOPNOTSUPP.
+type Fallocater interface {
+	// Fallocate with punch frees the range, without it allocates.
+	Fallocate(ctx context.Context, op Op, h abi.Handle, off, n int64, punch bool) (abi.Vattr, error)
+}
+
+// Pager moves whole pages for a CapSole file system without CapKpages.
+// Without it the kernel reads and writes through Read and Write, uncached.
+type Pager interface {
+	// ReadPages fills dst, a whole number of pages, from byte off on;
+	// behind the end of the file it leaves zeros.
+	ReadPages(ctx context.Context, h abi.Handle, off int64, dst abi.Iov) error
+	// WritePages stores pages; size is the file's size, not beyond which
+	// anything is kept.
+	WritePages(ctx context.Context, op Op, h abi.Handle, off int64, src abi.Iov, size int64) error
+}
+
+// Pinner keeps nodes without a name alive while somebody has them open.
+// Without it, removing an open file is EBUSY.
+type Pinner interface {
+	// Pin is called before the last name goes; Unpin after the last close.
+	Pin(ctx context.Context, h abi.Handle) error
+	Unpin(ctx context.Context, h abi.Handle) error
+}
+
+// Reclaimer wants to know which nodes the kernel has forgotten (VOP_RECLAIM),
+// to close what it holds for them. Without it: nothing is said.
+type Reclaimer interface {
+	Reclaim(ctx context.Context, hs []abi.Handle) error
+}
+
+// Reserver grants space for file pages that the kernel keeps (CapKpages), so
+// that ENOSPC comes at the write. Without it space is without limit.
+type Reserver interface {
+	// Reserve takes n pages (n < 0 gives back) and says how many it took,
+	// possibly fewer; ENOSPC if none.
+	Reserve(ctx context.Context, pages int64) (int64, error)
+}
+
+// Syncer makes things durable. Without it: 0, there is nothing to do.
+type Syncer interface {
+	// Sync returns when h, or everything if h is zero, is on stable storage.
+	Sync(ctx context.Context, h abi.Handle, dataOnly bool) error
+}
+
+// Accesser decides permissions itself (CapAuthz): EACCES, EPERM, or nil.
+type Accesser interface {
+	Access(ctx context.Context, h abi.Handle, c *abi.Caller, want abi.AccMode) error
+}
+
+// InterfaceCaps finds the optional interfaces of fs.
+func InterfaceCaps(fs FS) Caps {
+	var c Caps
+	set := func(ok bool, bit Caps) {
+		if ok {
+			c |= bit
+		}
+	}
+	_, ok := fs.(Creator)
+	set(ok, HasCreator)
+	_, ok = fs.(Remover)
+	set(ok, HasRemover)
+	_, ok = fs.(Renamer)
+	set(ok, HasRenamer)
+	_, ok = fs.(Linker)
+	set(ok, HasLinker)
+	_, ok = fs.(Symlinker)
+	set(ok, HasSymlinker)
+	_, ok = fs.(Mknoder)
+	set(ok, HasMknoder)
+	_, ok = fs.(Setattrer)
+	set(ok, HasSetattrer)
+	_, ok = fs.(Writer)
+	set(ok, HasWriter)
+	_, ok = fs.(Truncater)
+	set(ok, HasTruncater)
+	_, ok = fs.(Xattrer)
+	set(ok, HasXattrer)
+	_, ok = fs.(Fallocater)
+	set(ok, HasFallocater)
+	_, ok = fs.(Readlinker)
+	set(ok, HasReadlinker)
+	_, ok = fs.(Pager)
+	set(ok, HasPager)
+	_, ok = fs.(Pinner)
+	set(ok, HasPinner)
+	_, ok = fs.(Reclaimer)
+	set(ok, HasReclaimer)
+	_, ok = fs.(Reserver)
+	set(ok, HasReserver)
+	_, ok = fs.(Syncer)
+	set(ok, HasSyncer)
+	_, ok = fs.(Accesser)
+	set(ok, HasAccesser)
+	return c
+}
