@@ -85,18 +85,18 @@ func (e Errno) Temporary() bool {
 
 // ErrnoOf turns an error into the number that a system call answers: 0 for nil,
 // the Errno that err wraps, otherwise the number that fits a general error of
-// the standard library, and EIO for what has none. A wrapped Errno that is no
-// NetBSD error number is EIO as well.
+// the standard library, and EIO for what has none. A wrapped Errno that no system
+// call may answer (see SanitizeErrno), or that is 0, is EIO as well.
 func ErrnoOf(err error) Errno {
 	if err == nil {
 		return 0
 	}
 	var e Errno
 	if errors.As(err, &e) {
-		if e <= 0 || e > ELAST {
+		if e == 0 {
 			return EIO
 		}
-		return e
+		return SanitizeErrno(int32(e))
 	}
 	switch {
 	case errors.Is(err, context.Canceled):

@@ -1,6 +1,7 @@
 package abi
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/hex"
 	"net/netip"
@@ -116,14 +117,106 @@ func (s Sockaddr) Marshal() []byte {
 	return b
 }
 
-// AppendTo codes s and appends it to b. Errors: EAFNOSUPPORT if Addr is not of
-// the family, EADDRNOTAVAIL if the zone is not a number, ENAMETOOLONG if Path
-// or Data do not fit, EINVAL if Path has a NUL in it. AF_UNSPEC is 16 bytes,
-// as NetBSD's own users pass it.
+// AppendTo codes s and appends it to b. On an error b comes back as it was:
+// EAFNOSUPPORT if Addr is not of the family, EADDRNOTAVAIL if its zone is not a
+// scope id, ENAMETOOLONG if Path or Data do not fit, EINVAL if Path contains a
+// NUL.
 func (s Sockaddr) AppendTo(b []byte) ([]byte, error) {
 	switch s.Family {
 	case AF_UNSPEC:
-		return append(b, SockaddrInLen, AF_UNSPEC, 13: 0), nil
+		b = append(b, SockaddrInLen, AF_UNSPEC)
+		return append(b, make([]byte, SockaddrInLen-SockaddrMinLen)...), nil
+	case AF_INET:
+		var a [4]byte
+		if s.Addr.IsValid() {
+			if !s.Addr.Is4() {
+				return b, EAFNOSUPPORT
+			}
+			a = s.Addr.As4()
+		}
+		b = append(b, SockaddrInLen, AF_INET)
+		b = binary.BigEndian.AppendUint16(b, s.Port)
+		b = append(b, a[:]...)
+		return append(b, 0, 0, 0, 0, 0, 0, 0, 0), nil
+	case AF_INET6:
+		if s.Addr.IsValid() && !s.Addr.Is6() {
+			return b, EAFNOSUPPORT
+		}
+		id, err := scope(s.Addr)
+		if err != nil {
+			return b, err
+		}
+		b = append(b, SockaddrIn6Len, AF_INET6)
+		b = binary.BigEndian.AppendUint16(b, s.Port)
+		b = binary.BigEndian.AppendUint32(b, s.Flow)
+		a := netip.IPv6Unspecified().As16()
+		if s.Addr.IsValid() {
+			a = s.Addr.As16()
+		}
+		b = append(b, a[:]...)
+		return binary.LittleEndian.AppendUint32(b, id), nil
+	case AF_LOCAL:
+		if len(s.Path) > SunPathMax {
+			return b, ENAMETOOLONG
+		}
+		if strings.IndexByte(s.Path, 0) >= 0 {
+			return b, EINVAL
+		}
+		b = append(b, byte(SockaddrMinLen+len(s.Path)), AF_LOCAL)
+		return append(b, s.Path...), nil
 	}
-	return b, nil
+	if len(s.Data) > SockaddrMaxLen-SockaddrMinLen {
+		return b, ENAMETOOLONG
+	}
+	b = append(b, byte(SockaddrMinLen+len(s.Data)), s.Family)
+	return append(b, s.Data...), nil
+}
+
+// ParseSockaddr decodes a socket address from outside; b is all that the caller
+// passed. As in NetBSD's kernel len(b) counts and not sa_len, which many
+// programs leave 0. An AF_INET or AF_INET6 address must have the exact size of
+// its structure, unless sa_len says so within a larger buffer such as struct
+// sockaddr_storage. An AF_LOCAL path ends at its first NUL.
+//
+// The one error is EINVAL, for a length that does not fit. Whether a family is
+// supported, and whether a scope id exists, is for others to say.
+func ParseSockaddr(b []byte) (Sockaddr, error) {
+	if len(b) < SockaddrMinLen || len(b) > SockaddrMaxLen {
+		return Sockaddr{}, EINVAL
+	}
+	s := Sockaddr{Family: b[1]}
+	switch s.Family {
+	case AF_UNSPEC:
+	case AF_INET:
+		if !fits(b, SockaddrInLen) {
+			return Sockaddr{}, EINVAL
+		}
+		s.Port = binary.BigEndian.Uint16(b[2:])
+		s.Addr = netip.AddrFrom4([4]byte(b[4:8]))
+	case AF_INET6:
+		if !fits(b, SockaddrIn6Len) {
+			return Sockaddr{}, EINVAL
+		}
+		s.Port = binary.BigEndian.Uint16(b[2:])
+		s.Flow = binary.BigEndian.Uint32(b[4:])
+		s.Addr = netip.AddrFrom16([16]byte(b[8:24]))
+		if id := binary.LittleEndian.Uint32(b[24:]); id != 0 {
+			s.Addr = s.Addr.WithZone(strconv.FormatUint(uint64(id), 10))
+		}
+	case AF_LOCAL:
+		path := b[SockaddrMinLen:]
+		if i := bytes.IndexByte(path, 0); i >= 0 {
+			path = path[:i]
+		}
+		s.Path = string(path)
+	default:
+		s.Data = string(b[SockaddrMinLen:])
+	}
+	return s, nil
+}
+
+// fits reports whether b holds a structure of size bytes: exactly, or with
+// sa_len saying so in a larger buffer.
+func fits(b []byte, size int) bool {
+	return len(b) == size || len(b) > size && int(b[0]) == size
 }
