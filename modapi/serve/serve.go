@@ -1,0 +1,166 @@
+package serve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/go-plugin"
+	"google.golang.org/grpc"
+
+	"github.com/rumpus-kernel/rumpus/modapi/abi"
+)
+
+// Backend is what a component process serves: modapi/dispatch for modules in
+// Go. Both methods are called from several goroutines.
+type Backend interface {
+	// Life answers one encoded frame of the life family (modapi/wire family
+	// 01) with another. What the module answers, errors included, is inside
+	// the frame; an error here means that the bytes were no frame at all.
+	Life(ctx context.Context, frame []byte) ([]byte, error)
+	// ServeStream serves the data plane until the host closes it (nil or
+	// io.EOF) or lies (any other error). It is called once. The process
+	// ends when it returns.
+	ServeStream(ctx context.Context, nc net.Conn) error
+}
+
+// Run serves b and never returns: the process exits with status 0 when the
+// host ends it, 1 when it cannot serve (the reason is on stderr), 2 when it
+// was not started by a rumpus host. modules are names to show to humans.
+func Run(b Backend, modules ...string) {
+	os.Exit(run(b, modules))
+}
+
+// run is Run up to the exit status.
+func run(b Backend, modules []string) int {
+	if !started() {
+		notice(os.Stderr, modules)
+		return 2
+	}
+	signal.Ignore(syscall.SIGINT, syscall.SIGTERM)
+	log := Log()
+	nameProcess(os.Getenv(EnvInstance))
+	stream, err := inherited()
+	if err != nil {
+		log.Error(err.Error())
+		return 1
+	}
+	files, err := grantedFiles()
+	if err != nil {
+		log.Error(err.Error())
+		return 1
+	}
+	if g, ok := b.(GrantSetter); ok {
+		g.SetGranted(files)
+	}
+	go func() {
+		err := b.ServeStream(context.Background(), stream)
+		if err != nil && !errors.Is(err, io.EOF) {
+			log.Error("data plane ended", "error", err.Error())
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}()
+	plugin.Serve(&plugin.ServeConfig{
+		HandshakeConfig:  Handshake(),
+		VersionedPlugins: Versions(b),
+		GRPCServer:       newServer,
+		Logger:           log,
+	})
+	return 1 // the listener failed, or somebody else ended the server: both are logged
+}
+
+// newServer makes the gRPC server with both directions bounded.
+func newServer(opts []grpc.ServerOption) *grpc.Server {
+	return grpc.NewServer(append(opts, grpc.MaxRecvMsgSize(MaxMessage), grpc.MaxSendMsgSize(MaxMessage))...)
+}
+
+// started reports whether a rumpus host started this process.
+func started() bool {
+	h := Handshake()
+	return os.Getenv(h.MagicCookieKey) == h.MagicCookieValue
+}
+
+// notice tells a human what this program is.
+func notice(w io.Writer, modules []string) {
+	path, err := os.Executable()
+	if err != nil {
+		path = os.Args[0]
+	}
+	what := ""
+	if len(modules) > 0 {
+		what = " (modules: " + strings.Join(modules, ", ") + ")"
+	}
+	fmt.Fprintf(w, "this is a rumpus component%s; rumpus loads it, e.g. by `rumpus modload %s`\n", what, path)
+}
+
+// inherited takes over the two fixed descriptors: it starts to watch the
+// liveness pipe and returns the data plane.
+func inherited() (net.Conn, error) {
+	syscall.CloseOnExec(FdLive)
+	syscall.CloseOnExec(FdStream)
+	var st syscall.Stat_t
+	if err := syscall.Fstat(FdLive, &st); err != nil || st.Mode&syscall.S_IFMT != syscall.S_IFIFO {
+		return nil, fmt.Errorf("descriptor %d is not the liveness pipe: %w", FdLive, abi.EBADF)
+	}
+	f := os.NewFile(FdStream, "stream")
+	if f == nil {
+		return nil, fmt.Errorf("descriptor %d is not the data plane: %w", FdStream, abi.EBADF)
+	}
+	nc, err := net.FileConn(f)
+	f.Close()
+	if err != nil {
+		return nil, fmt.Errorf("descriptor %d is not the data plane: %w", FdStream, abi.EBADF)
+	}
+	// Not blocking: a wait in Go's poller needs no thread of its own.
+	if err := syscall.SetNonblock(FdLive, true); err != nil {
+		nc.Close()
+		return nil, fmt.Errorf("liveness pipe: %w", abi.EIO)
+	}
+	go watchHost(os.NewFile(FdLive, "liveness"))
+	return nc, nil
+}
+
+// watchHost ends the process when the host is gone. Nothing is flushed or
+// tidied: what must outlive a component lives in the host.
+func watchHost(live *os.File) {
+	var b [16]byte
+	for {
+		if _, err := live.Read(b[:]); err != nil {
+			os.Exit(0)
+		}
+	}
+}
+
+// nameProcess sets the name that ps and top show, "rumpus-vfs", at most 15
+// bytes. Failure does not matter.
+func nameProcess(instance string) {
+	if instance != "" {
+		_ = os.WriteFile("/proc/self/comm", []byte("rumpus-"+instance), 0)
+	}
+}
+
+// Log is the process's logger: JSON lines on the real stderr, which the host
+// reads, filters by level again and puts into its own log.
+func Log() hclog.Logger { return processLog }
+
+var processLog = hclog.New(&hclog.LoggerOptions{
+	Output:     os.Stderr,
+	JSONFormat: true,
+	Level:      logLevel(os.Getenv(EnvLogLevel)),
+})
+
+// logLevel reads a level's name; an unknown one means everything.
+func logLevel(s string) hclog.Level {
+	if l := hclog.LevelFromString(s); l != hclog.NoLevel {
+		return l
+	}
+	return hclog.Trace
+}
