@@ -1,0 +1,198 @@
+package config
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// consistent checks what no single value shows.
+func (c *Config) consistent() *fault {
+	for _, name := range sortedKeys(c.Components) {
+		comp := c.Components[name]
+		at := []string{"components", name}
+		if comp.Class == "" {
+			return faultf(append(at, "class"), "missing (wanted vfs, net or dev, since the component is called none of these)")
+		}
+		if comp.Essential && !comp.Enabled {
+			return faultf(append(at, "enabled"), "false, but the component is essential")
+		}
+	}
+	dirs := map[string]int{}
+	for i, m := range c.Mounts {
+		at := []string{"mounts", strconv.Itoa(i)}
+		switch {
+		case m.Dir == "":
+			return faultf(append(at, "dir"), "missing (wanted an absolute path)")
+		case m.Type == "":
+			return faultf(append(at, "type"), "missing (wanted the name of a file-system type such as tmpfs)")
+		}
+		if j, twice := dirs[m.Dir]; twice {
+			return faultf(append(at, "dir"), "%s is a mount point already (mounts/%d)", shown(m.Dir), j)
+		}
+		dirs[m.Dir] = i
+		if i == 0 && m.Dir != "/" {
+			return faultf(append(at, "dir"), "got %s, the first mount must be /", got(m.Dir))
+		}
+		if m.Instance == "" {
+			continue
+		}
+		comp, ok := c.Components[m.Instance]
+		switch {
+		case !ok:
+			return faultf(append(at, "instance"), "no component %s%s", shown(m.Instance), among(m.Instance, sortedKeys(c.Components)))
+		case comp.Class != "vfs":
+			return faultf(append(at, "instance"), "component %s is of class %s, wanted vfs", m.Instance, comp.Class)
+		}
+	}
+	return nil
+}
+
+// among suggests one of names, or lists them.
+func among(name string, names []string) string {
+	if len(names) == 0 {
+		return ""
+	}
+	if n := nearest(name, names); n != "" {
+		return " (did you mean " + n + "?)"
+	}
+	if len(names) > 8 {
+		return ""
+	}
+	return " (there are " + strings.Join(names, ", ") + ")"
+}
+
+// Check looks for what Load cannot see and boot would stumble on: plugins that
+// are not there, mounts whose component is not enabled. plugin is asked once
+// for each plugin that an enabled component names, and says what is wrong with
+// it; nil skips this. The errors are *Error, in the order of their keys.
+func (c *Config) Check(plugin func(name string) error) []error {
+	var errs []error
+	add := func(key, msg string) {
+		errs = append(errs, &Error{File: c.Source, Key: key, Msg: msg})
+	}
+	asked := map[string]error{}
+	for _, name := range sortedKeys(c.Components) {
+		comp := c.Components[name]
+		if !comp.Enabled || plugin == nil {
+			continue
+		}
+		err, done := asked[comp.Plugin]
+		if !done {
+			err = plugin(comp.Plugin)
+			asked[comp.Plugin] = err
+		}
+		if err != nil {
+			add("components/"+name+"/plugin", oneLine(err.Error()))
+		}
+	}
+	for i, m := range c.Mounts {
+		if m.Instance != "" && !c.Components[m.Instance].Enabled {
+			add(fmt.Sprintf("mounts/%d/instance", i), "component "+m.Instance+" is not enabled")
+		}
+	}
+	return errs
+}
+
+// Enabled are the components that are to be started: vfs, net and dev ones in
+// this order, which is the order of attachment, and by name within a class.
+func (c *Config) Enabled() []Component {
+	var out []Component
+	for _, class := range []string{"vfs", "net", "dev"} {
+		for _, name := range sortedKeys(c.Components) {
+			if comp := c.Components[name]; comp.Enabled && comp.Class == class {
+				out = append(out, comp)
+			}
+		}
+	}
+	return out
+}
+
+// ModuleDirs is Kernel.ModulePath with $EXE replaced by exeDir, the directory
+// of the rumpus program.
+func (c *Config) ModuleDirs(exeDir string) []string {
+	dirs := make([]string, len(c.Kernel.ModulePath))
+	for i, d := range c.Kernel.ModulePath {
+		if rest, ok := strings.CutPrefix(d, "$EXE"); ok && (rest == "" || rest[0] == '/') {
+			d = exeDir + rest
+		}
+		dirs[i] = filepath.Clean(d)
+	}
+	return dirs
+}
+
+// PluginPath is the program of the plugin called name: name itself if it has a
+// "/", or else the first executable file of that name in ModuleDirs. The error
+// says in one line where it was looked for.
+func (c *Config) PluginPath(name, exeDir string) (string, error) {
+	if strings.Contains(name, "/") {
+		return name, executable(name)
+	}
+	dirs := c.ModuleDirs(exeDir)
+	for _, d := range dirs {
+		if p := filepath.Join(d, name); executable(p) == nil {
+			return p, nil
+		}
+	}
+	if i := slices.IndexFunc(dirs, func(d string) bool {
+		_, err := os.Stat(filepath.Join(d, name))
+		return err == nil
+	}); i >= 0 {
+		return "", executable(filepath.Join(dirs[i], name))
+	}
+	if len(dirs) == 0 {
+		return "", fmt.Errorf("plugin %s not found: kernel/module-path is empty", shown(name))
+	}
+	return "", fmt.Errorf("plugin %s not found in %s", shown(name), strings.Join(dirs, ", "))
+}
+
+// executable says what keeps path from being run.
+func executable(path string) error {
+	st, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return fmt.Errorf("plugin %s: no such file", shown(path))
+	case st.IsDir():
+		return fmt.Errorf("plugin %s: is a directory", shown(path))
+	case !st.Mode().IsRegular():
+		return fmt.Errorf("plugin %s: not a regular file", shown(path))
+	case st.Mode()&0o111 == 0:
+		return fmt.Errorf("plugin %s: not executable", shown(path))
+	}
+	return nil
+}
+
+// DefaultSocket is where the server's socket is if nothing else is said:
+// rumpus/default.sock in $XDG_RUNTIME_DIR, or else in /run/user/UID if that is
+// there, or else /tmp/rumpus-UID/default.sock. Whoever makes the directory has
+// to see that it is the user's own and 0700. environ nil is the process's own.
+func DefaultSocket(environ []string) string {
+	if environ == nil {
+		environ = os.Environ()
+	}
+	dir := ""
+	for _, kv := range environ {
+		if v, ok := strings.CutPrefix(kv, "XDG_RUNTIME_DIR="); ok {
+			dir = v
+		}
+	}
+	uid := strconv.Itoa(os.Getuid())
+	if !filepath.IsAbs(dir) {
+		dir = "/run/user/" + uid
+		if st, err := os.Stat(dir); err != nil || !st.IsDir() {
+			return "/tmp/rumpus-" + uid + "/default.sock"
+		}
+	}
+	return filepath.Join(dir, "rumpus", "default.sock")
+}
+
+// SocketPath is Server.Socket, or DefaultSocket if that is empty.
+func (c *Config) SocketPath(environ []string) string {
+	if c.Server.Socket != "" {
+		return c.Server.Socket
+	}
+	return DefaultSocket(environ)
+}
