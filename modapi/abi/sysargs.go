@@ -5,13 +5,25 @@ package abi
 // pointer straight in; a remote one has it coded into a frame, where In goes
 // along with the request and Out comes back with the reply, so that no call
 // needs a second exchange to copy user memory (copyin, copyout).
+//
+// The convention: take the arguments in the order of the NetBSD manual page.
+// Path names (and other names) go to Path in order. Memory that the call reads
+// is In, memory that it fills is Out, and their lengths are the slices'.
+// Whatever is left, the plain integers, fills A in order. So
+// pread(fd, buf, n, off) is A = {fd, off}, Out = buf; linkat(fd1, p1, fd2, p2,
+// flag) is A = {fd1, fd2, flag}, Path = {p1, p2}. A socket address that the
+// call reads beside data (sendto) is Addr; one that it answers comes in Addr
+// as well. Structures have the layouts of this package's Append and Parse
+// functions.
 type Sysargs struct {
-	A    [6]uint64 // integer arguments in the order of the manual page
-	Path [2]string // path names and other short strings, PathMax bytes each
-	In   []byte    // what the call reads from the caller's memory
-	Out  []byte    // where the call writes; its length is the caller's limit
-	// results
-	R  [2]uint64 // return values (pipe, fork have two)
+	A    [6]uint64
+	Path [2]string // at most PATH_MAX bytes each
+	Addr []byte    // a sockaddr in NetBSD's layout, at most SockaddrMaxLen bytes; in and out
+	In   []byte    // at most MaxTransfer bytes
+	Out  []byte    // at most MaxTransfer bytes
+
+	// Results.
+	R  [2]uint64 // return values
 	NO int       // bytes of Out that were written
 }
 
@@ -22,8 +34,8 @@ const MaxTransfer = 1 << 20
 // Int is argument i as a signed number.
 func (a *Sysargs) Int(i int) int { return int(int64(a.A[i])) }
 
-// Stat is struct stat: what stat(2) answers.
-type Stat struct {
-	Vattr
-	Dev Fsid
-}
+// U32 is argument i as an unsigned 32-bit number.
+func (a *Sysargs) U32(i int) uint32 { return uint32(a.A[i]) }
+
+// SetInt sets argument i to a possibly negative number.
+func (a *Sysargs) SetInt(i, v int) { a.A[i] = uint64(int64(v)) }
