@@ -1,0 +1,250 @@
+// Package sysctl is the kernel's tree of named values: sysctl(9).
+//
+// Nodes have dotted names. A node is either a branch (CTLTYPE_NODE) or a value
+// of type int, quad, bool, string or struct (text here). Values are read and
+// written as text, which the node's functions convert; a number of type int
+// is 32 bits, quad 64.
+//
+// Nodes come from the kernel itself (permanent once Finalize was called: they
+// can neither be added nor removed after it) and from modules, which may add
+// and remove theirs at any time.
+//
+// Locks: one RWMutex over the tree, a leaf but for a node's functions, which
+// are called without it.
+package sysctl
+
+import (
+	"fmt"
+	"sort"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/rumpus-kernel/rumpus/modapi/abi"
+)
+
+// Type is the type of a node (CTLTYPE_*).
+type Type string
+
+// The types.
+const (
+	TypeNode   Type = "node"
+	TypeInt    Type = "int"
+	TypeQuad   Type = "quad"
+	TypeBool   Type = "bool"
+	TypeString Type = "string"
+	TypeStruct Type = "struct"
+)
+
+// Node describes a value. Get is required; without Set the node is read-only
+// (EPERM). Set gets text that Check has found right for the type.
+type Node struct {
+	Name string
+	Type Type
+	Desc string
+	Get  func() string
+	Set  func(string) error
+	// Owner is the module that the node belongs to; "" is the kernel, whose
+	// nodes are permanent after Finalize.
+	Owner string
+}
+
+// Row is a node as listed.
+type Row struct {
+	Name     string `json:"name"`
+	Type     Type   `json:"type"`
+	Value    string `json:"value"`
+	Desc     string `json:"desc"`
+	Writable bool   `json:"writable"`
+}
+
+// Tree is a kernel's sysctl tree.
+type Tree struct {
+	mu    sync.RWMutex
+	nodes map[string]*Node // protected by mu
+	fixed bool             // protected by mu
+}
+
+// New makes an empty tree.
+func New() *Tree { return &Tree{nodes: make(map[string]*Node)} }
+
+// MaxName bounds a node's name, in bytes.
+const MaxName = 256
+
+func validName(s string) bool {
+	if s == "" || len(s) > MaxName {
+		return false
+	}
+	for _, part := range strings.Split(s, ".") {
+		if part == "" || strings.Trim(part, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-@") != "" {
+			return false
+		}
+	}
+	return true
+}
+
+// Create adds a node (sysctl_createv). EEXIST; EINVAL for a bad name; ENOTDIR
+// if a part of its name is a value; EISDIR if it would be above other nodes;
+// EPERM for a kernel node after Finalize.
+func (t *Tree) Create(n Node) error {
+	if !validName(n.Name) || n.Get == nil {
+		return fmt.Errorf("sysctl node %.40q: %w", n.Name, abi.EINVAL)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.fixed && n.Owner == "" {
+		return fmt.Errorf("sysctl %s: the permanent tree is fixed: %w", n.Name, abi.EPERM)
+	}
+	if t.nodes[n.Name] != nil {
+		return fmt.Errorf("sysctl %s: %w", n.Name, abi.EEXIST)
+	}
+	for i := range n.Name {
+		if n.Name[i] == '.' && t.nodes[n.Name[:i]] != nil {
+			return fmt.Errorf("sysctl %s: %s is a value: %w", n.Name, n.Name[:i], abi.ENOTDIR)
+		}
+	}
+	if t.hasBelow(n.Name) {
+		return fmt.Errorf("sysctl %s: there are nodes below it: %w", n.Name, abi.EISDIR)
+	}
+	t.nodes[n.Name] = &n
+	return nil
+}
+
+func (t *Tree) hasBelow(name string) bool {
+	for k := range t.nodes {
+		if strings.HasPrefix(k, name+".") {
+			return true
+		}
+	}
+	return false
+}
+
+// Destroy removes all nodes of a module (sysctl_teardown). The kernel's own
+// are not removed.
+func (t *Tree) Destroy(owner string) {
+	if owner == "" {
+		return
+	}
+	t.mu.Lock()
+	for k, n := range t.nodes {
+		if n.Owner == owner {
+			delete(t.nodes, k)
+		}
+	}
+	t.mu.Unlock()
+}
+
+// Finalize fixes the permanent tree (sysctl_finalize).
+func (t *Tree) Finalize() {
+	t.mu.Lock()
+	t.fixed = true
+	t.mu.Unlock()
+}
+
+func (t *Tree) find(name string) (*Node, error) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	if n := t.nodes[name]; n != nil {
+		return n, nil
+	}
+	if t.hasBelow(name) {
+		return nil, fmt.Errorf("sysctl %s: is a branch: %w", name, abi.EISDIR)
+	}
+	for i := range name {
+		if name[i] == '.' && t.nodes[name[:i]] != nil {
+			return nil, fmt.Errorf("sysctl %s: %s is a value: %w", name, name[:i], abi.ENOTDIR)
+		}
+	}
+	return nil, fmt.Errorf("sysctl %s: %w", name, abi.ENOENT)
+}
+
+// Get reads a value. ENOENT; EISDIR for a branch; ENOTDIR below a value.
+func (t *Tree) Get(name string) (string, error) {
+	n, err := t.find(name)
+	if err != nil {
+		return "", err
+	}
+	return n.Get(), nil
+}
+
+// Set writes a value. Besides Get's errors EPERM for a read-only node, EINVAL
+// for text that is not of the node's type. Who may is asked before.
+func (t *Tree) Set(name, val string) error {
+	n, err := t.find(name)
+	if err != nil {
+		return err
+	}
+	if n.Set == nil {
+		return fmt.Errorf("sysctl %s: read-only: %w", name, abi.EPERM)
+	}
+	if err := check(n.Type, val); err != nil {
+		return fmt.Errorf("sysctl %s: %q is no %s: %w", name, clip(val), n.Type, err)
+	}
+	if err := n.Set(val); err != nil {
+		return fmt.Errorf("sysctl %s: %w", name, err)
+	}
+	return nil
+}
+
+func check(t Type, val string) error {
+	var err error
+	switch t {
+	case TypeInt:
+		_, err = strconv.ParseInt(val, 0, 32)
+	case TypeQuad:
+		_, err = strconv.ParseInt(val, 0, 64)
+	case TypeBool:
+		if val != "0" && val != "1" {
+			return abi.EINVAL
+		}
+	}
+	if err != nil {
+		return abi.EINVAL
+	}
+	return nil
+}
+
+func clip(s string) string {
+	if len(s) > 40 {
+		return s[:40] + "..."
+	}
+	return s
+}
+
+// List answers the node called name, or all nodes below it, or all nodes for
+// "", sorted by name. ENOENT, ENOTDIR.
+func (t *Tree) List(name string) ([]Row, error) {
+	if name != "" {
+		if n, err := t.find(name); err == nil {
+			return []Row{n.row()}, nil
+		} else if abi.ErrnoOf(err) != abi.EISDIR {
+			return nil, err
+		}
+	}
+	t.mu.RLock()
+	var ns []*Node
+	for k, n := range t.nodes {
+		if name == "" || strings.HasPrefix(k, name+".") {
+			ns = append(ns, n)
+		}
+	}
+	t.mu.RUnlock()
+	sort.Slice(ns, func(i, j int) bool { return ns[i].Name < ns[j].Name })
+	rows := make([]Row, len(ns))
+	for i, n := range ns {
+		rows[i] = n.row()
+	}
+	return rows, nil
+}
+
+func (n *Node) row() Row {
+	return Row{n.Name, n.Type, n.Get(), n.Desc, n.Set != nil}
+}
+
+// Const makes a Get function of a fixed text.
+func Const(s string) func() string { return func() string { return s } }
+
+// Int makes a Get function of a number.
+func Int[T ~int | ~int32 | ~int64 | ~uint32 | ~uint64](f func() T) func() string {
+	return func() string { return fmt.Sprint(f()) }
+}
