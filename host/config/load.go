@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
+	"sort"
 	"strconv"
 	"strings"
 	"syscall"
@@ -260,11 +262,18 @@ func (b *builder) finish() (*Config, *Error) {
 	return c, nil
 }
 
-// sourceOf is who set path, or the nearest place above it, last.
+// sourceOf is who set path last, or else something below it, or else the
+// nearest place above it that this is true of.
 func (b *builder) sourceOf(path []string) string {
 	for i := len(path); i > 0; i-- {
-		if s := b.origin[strings.Join(path[:i], "/")]; s != "" && s != BuiltIn {
+		key := strings.Join(path[:i], "/")
+		if s := b.origin[key]; s != "" && s != BuiltIn {
 			return s
+		}
+		for _, sub := range sortedKeys(b.origin) {
+			if s := b.origin[sub]; i > 1 && strings.HasPrefix(sub, key+"/") && s != BuiltIn {
+				return s
+			}
 		}
 	}
 	return b.name
@@ -286,25 +295,69 @@ func parseYAML(data []byte) (v any, err error) {
 	case errors.Is(err, io.EOF):
 		return nil, nil
 	case err != nil:
-		return nil, yamlError(err)
+		return nil, yamlError(data, err)
 	}
 	var more yaml.Node
 	switch err := dec.Decode(&more); {
 	case errors.Is(err, io.EOF):
 		return v, nil
 	case err != nil:
-		return nil, yamlError(err)
+		return nil, yamlError(data, err)
 	}
 	return nil, errors.New("line " + strconv.Itoa(more.Line) + ": a second document begins, wanted one")
 }
 
-func yamlError(err error) error {
-	msg := err.Error()
+// yamlError is the parser's error in one line, with the number of the line.
+// The parser names a line in some errors only, and then it may be the one where
+// the enclosing mapping began; the first line with which the beginning of the
+// text gives the same error is found by bisection, and the later one is told.
+func yamlError(data []byte, err error) error {
 	var te *yaml.TypeError
 	if errors.As(err, &te) && len(te.Errors) > 0 {
-		msg = te.Errors[0]
+		return errors.New(oneLine(te.Errors[0])) // always with its line
 	}
-	return errors.New(oneLine(strings.TrimPrefix(msg, "yaml: ")))
+	line, msg := splitLine(err)
+	ends := []int{}
+	for i, c := range data {
+		if c == '\n' {
+			ends = append(ends, i+1)
+		}
+	}
+	line = max(line, 1+sort.Search(len(ends), func(i int) bool {
+		_, m := splitLine(decodeAll(data[:ends[i]]))
+		return m == msg
+	}))
+	if strings.HasPrefix(msg, "invalid map key") {
+		msg = "a name is a list or a mapping, wanted text"
+	}
+	return fmt.Errorf("line %d: %s", line, oneLine(msg))
+}
+
+var yamlLine = regexp.MustCompile(`^(?:yaml: )?(?:line (\d+): )?`)
+
+// splitLine takes the line's number, or 0, off a parser's error.
+func splitLine(err error) (int, string) {
+	if err == nil {
+		return 0, ""
+	}
+	m := yamlLine.FindStringSubmatch(err.Error())
+	n, _ := strconv.Atoi(m[1])
+	return n, err.Error()[len(m[0]):]
+}
+
+// decodeAll is the first error in all documents of data.
+func decodeAll(data []byte) error {
+	dec := yaml.NewDecoder(bytes.NewReader(data))
+	for range 2 {
+		var v any
+		if err := dec.Decode(&v); err != nil {
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			return err
+		}
+	}
+	return nil
 }
 
 // complete fills in what the decoder leaves: names and maps.

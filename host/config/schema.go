@@ -80,7 +80,7 @@ func schemaOf(t reflect.Type, tag reflect.StructTag) *node {
 	case parse != nil:
 		n.kind, n.parse = leaf, parse
 	case tag.Get("free") != "":
-		n.kind, n.nested = free, names == "any"
+		n.kind, n.nested = free, names == "any" || names == "device"
 	case t.Kind() == reflect.Map:
 		n.kind, n.elem = mapOf, schemaOf(t.Elem(), "")
 	case t.Kind() == reflect.Slice:

@@ -64,9 +64,6 @@ func ParseSize(s string) (Size, error) {
 			shift = i * 10
 		}
 	}
-	if num == "" || num[0] < '0' || num[0] > '9' { // ParseUint takes a sign of its own accord in no case, but be plain
-		return Size{}, errSize
-	}
 	v, err := strconv.ParseUint(num, 10, 63)
 	switch {
 	case errors.Is(err, strconv.ErrRange), v > (1<<63-1)>>shift:
@@ -168,10 +165,10 @@ func parseTexts(v any) (any, error) {
 	for i, e := range l {
 		s, ok := e.(string)
 		if !ok {
-			return nil, fmt.Errorf("wanted a list of texts, entry %d is %s", i, got(e))
+			return nil, refusal(fmt.Sprintf("entry %d: got %s, wanted text (in quotes, if need be)", i, got(e)))
 		}
 		if err := checkText(s); err != nil {
-			return nil, fmt.Errorf("entry %d: %w", i, err)
+			return nil, refusal(fmt.Sprintf("entry %d: got %s, %v", i, got(e), err))
 		}
 		out[i] = s
 	}
