@@ -274,3 +274,13 @@ func InterfaceCaps(fs FS) Caps {
 	set(ok, HasAccesser)
 	return c
 }
+
+// CapsOf is what fs can do: its own word if it gives one by a method Caps,
+// which a proxy of a file system in another process does, else what its
+// interfaces say.
+func CapsOf(fs FS) Caps {
+	if c, ok := fs.(interface{ Caps() Caps }); ok {
+		return c.Caps()
+	}
+	return InterfaceCaps(fs)
+}

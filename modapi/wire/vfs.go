@@ -1,0 +1,860 @@
+package wire
+
+import (
+	"github.com/rumpus-kernel/rumpus/modapi/abi"
+	"github.com/rumpus-kernel/rumpus/modapi/vfsops"
+)
+
+// MountReq asks for a mount; the mount is the frame's object and not coded.
+type MountReq vfsops.MountReq
+
+func (m *MountReq) code(c *coder) {
+	c.str(&m.Type, maxIfName)
+	c.str(&m.Source, maxPath)
+	c.strmap(&m.Options)
+	c.bool(&m.ReadOnly)
+	c.op(&m.Op)
+}
+
+// Append codes m at the end of b.
+func (m *MountReq) Append(b []byte) []byte {
+	c := coder{b: b}
+	m.code(&c)
+	return c.b
+}
+
+// Parse decodes m from all of b.
+func (m *MountReq) Parse(b []byte) error {
+	c := coder{b: b, dec: true}
+	m.code(&c)
+	return c.end()
+}
+
+// MountRes answers a mount: what the file system can do.
+type MountRes struct {
+	Caps vfsops.Caps
+}
+
+func (m *MountRes) code(c *coder) {
+	c.u64((*uint64)(&m.Caps))
+}
+
+// Append codes m at the end of b.
+func (m *MountRes) Append(b []byte) []byte {
+	c := coder{b: b}
+	m.code(&c)
+	return c.b
+}
+
+// Parse decodes m from all of b.
+func (m *MountRes) Parse(b []byte) error {
+	c := coder{b: b, dec: true}
+	m.code(&c)
+	return c.end()
+}
+
+// Entry is a node and its attributes.
+type Entry vfsops.Entry
+
+func (m *Entry) code(c *coder) {
+	c.entry((*vfsops.Entry)(m))
+}
+
+// Append codes m at the end of b.
+func (m *Entry) Append(b []byte) []byte {
+	c := coder{b: b}
+	m.code(&c)
+	return c.b
+}
+
+// Parse decodes m from all of b.
+func (m *Entry) Parse(b []byte) error {
+	c := coder{b: b, dec: true}
+	m.code(&c)
+	return c.end()
+}
+
+// Vattr are the attributes of a node.
+type Vattr abi.Vattr
+
+func (m *Vattr) code(c *coder) {
+	c.vattr((*abi.Vattr)(m))
+}
+
+// Append codes m at the end of b.
+func (m *Vattr) Append(b []byte) []byte {
+	c := coder{b: b}
+	m.code(&c)
+	return c.b
+}
+
+// Parse decodes m from all of b.
+func (m *Vattr) Parse(b []byte) error {
+	c := coder{b: b, dec: true}
+	m.code(&c)
+	return c.end()
+}
+
+// LookupReq asks for a run of names. Names that do not fit into MaxArgs are
+// left for another request (FitNames).
+type LookupReq vfsops.LookupReq
+
+func (m *LookupReq) code(c *coder) {
+	c.handle(&m.Start)
+	n := c.count(len(m.Names), 5, vfsops.MaxNames)
+	if c.dec {
+		m.Names = nil
+		if n > 0 {
+			m.Names = make([][]byte, n)
+		}
+	}
+	for i := range m.Names {
+		c.bytes(&m.Names[i], maxName)
+	}
+}
+
+// Append codes m at the end of b.
+func (m *LookupReq) Append(b []byte) []byte {
+	c := coder{b: b}
+	m.code(&c)
+	return c.b
+}
+
+// Parse decodes m from all of b.
+func (m *LookupReq) Parse(b []byte) error {
+	c := coder{b: b, dec: true}
+	m.code(&c)
+	return c.end()
+}
+
+// LookupRes answers a lookup; the Trace goes into the payload.
+type LookupRes struct {
+	Err abi.Errno // why the walk stopped
+	N   uint32    // entries in the payload
+}
+
+func (m *LookupRes) code(c *coder) {
+	c.i32((*int32)(&m.Err))
+	c.u32(&m.N)
+}
+
+// Append codes m at the end of b.
+func (m *LookupRes) Append(b []byte) []byte {
+	c := coder{b: b}
+	m.code(&c)
+	return c.b
+}
+
+// Parse decodes m from all of b.
+func (m *LookupRes) Parse(b []byte) error {
+	c := coder{b: b, dec: true}
+	m.code(&c)
+	return c.end()
+}
+
+// Trace are the entries of a lookup, in the payload, without a count.
+type Trace []vfsops.Entry
+
+func (m *Trace) code(c *coder) {
+	if c.dec {
+		*m = nil
+		if len(c.b)%entrySize != 0 || len(c.b) > vfsops.MaxNames*entrySize {
+			c.fail("length of a trace")
+			return
+		}
+		if n := len(c.b) / entrySize; n > 0 {
+			*m = make(Trace, n)
+		}
+	}
+	for i := range *m {
+		c.entry(&(*m)[i])
+	}
+}
+
+// Append codes m at the end of b.
+func (m *Trace) Append(b []byte) []byte {
+	c := coder{b: b}
+	m.code(&c)
+	return c.b
+}
+
+// Parse decodes m from all of b.
+func (m *Trace) Parse(b []byte) error {
+	c := coder{b: b, dec: true}
+	m.code(&c)
+	return c.end()
+}
+
+// HandleReq names a node.
+type HandleReq struct {
+	Node abi.Handle
+}
+
+func (m *HandleReq) code(c *coder) {
+	c.handle(&m.Node)
+}
+
+// Append codes m at the end of b.
+func (m *HandleReq) Append(b []byte) []byte {
+	c := coder{b: b}
+	m.code(&c)
+	return c.b
+}
+
+// Parse decodes m from all of b.
+func (m *HandleReq) Parse(b []byte) error {
+	c := coder{b: b, dec: true}
+	m.code(&c)
+	return c.end()
+}
+
+// HandlesReq names nodes.
+type HandlesReq struct {
+	Nodes []abi.Handle
+}
+
+func (m *HandlesReq) code(c *coder) {
+	n := c.count(len(m.Nodes), handleSize, MaxHandles)
+	if c.dec {
+		m.Nodes = nil
+		if n > 0 {
+			m.Nodes = make([]abi.Handle, n)
+		}
+	}
+	for i := range m.Nodes {
+		c.handle(&m.Nodes[i])
+	}
+}
+
+// Append codes m at the end of b.
+func (m *HandlesReq) Append(b []byte) []byte {
+	c := coder{b: b}
+	m.code(&c)
+	return c.b
+}
+
+// Parse decodes m from all of b.
+func (m *HandlesReq) Parse(b []byte) error {
+	c := coder{b: b, dec: true}
+	m.code(&c)
+	return c.end()
+}
+
+// ReaddirReq asks for directory entries.
+type ReaddirReq vfsops.ReaddirReq
+
+func (m *ReaddirReq) code(c *coder) {
+	c.handle(&m.Dir)
+	c.u64(&m.Cookie)
+	c.num(&m.Max)
+}
+
+// Append codes m at the end of b.
+func (m *ReaddirReq) Append(b []byte) []byte {
+	c := coder{b: b}
+	m.code(&c)
+	return c.b
+}
+
+// Parse decodes m from all of b.
+func (m *ReaddirReq) Parse(b []byte) error {
+	c := coder{b: b, dec: true}
+	m.code(&c)
+	return c.end()
+}
+
+// ReaddirRes answers a readdir; the entries go into the payload.
+type ReaddirRes struct {
+	EOF bool
+}
+
+func (m *ReaddirRes) code(c *coder) {
+	c.bool(&m.EOF)
+}
+
+// Append codes m at the end of b.
+func (m *ReaddirRes) Append(b []byte) []byte {
+	c := coder{b: b}
+	m.code(&c)
+	return c.b
+}
+
+// Parse decodes m from all of b.
+func (m *ReaddirRes) Parse(b []byte) error {
+	c := coder{b: b, dec: true}
+	m.code(&c)
+	return c.end()
+}
+
+// Dirents are directory entries, in the payload, without a count. The coded
+// size of one is DirentSize and its name.
+type Dirents []abi.Dirent
+
+func (m *Dirents) code(c *coder) {
+	if c.dec {
+		*m = make(Dirents, 0, len(c.b)/(DirentSize+8)+1)
+		for len(c.b) > 0 && c.err == nil {
+			var d abi.Dirent
+			c.dirent(&d)
+			*m = append(*m, d)
+		}
+		if c.err != nil || len(*m) == 0 {
+			*m = nil
+		}
+		return
+	}
+	for i := range *m {
+		c.dirent(&(*m)[i])
+	}
+}
+
+// Append codes m at the end of b.
+func (m *Dirents) Append(b []byte) []byte {
+	c := coder{b: b}
+	m.code(&c)
+	return c.b
+}
+
+// Parse decodes m from all of b.
+func (m *Dirents) Parse(b []byte) error {
+	c := coder{b: b, dec: true}
+	m.code(&c)
+	return c.end()
+}
+
+// IOReq asks for bytes of a file: ReplyLen of the frame says how many.
+type IOReq struct {
+	Node abi.Handle
+	Off  int64
+}
+
+func (m *IOReq) code(c *coder) {
+	c.handle(&m.Node)
+	c.i64(&m.Off)
+}
+
+// Append codes m at the end of b.
+func (m *IOReq) Append(b []byte) []byte {
+	c := coder{b: b}
+	m.code(&c)
+	return c.b
+}
+
+// Parse decodes m from all of b.
+func (m *IOReq) Parse(b []byte) error {
+	c := coder{b: b, dec: true}
+	m.code(&c)
+	return c.end()
+}
+
+// Statvfs describes a file system.
+type Statvfs abi.Statvfs
+
+func (m *Statvfs) code(c *coder) {
+	for _, p := range [...]*uint64{&m.Flag, &m.Bsize, &m.Frsize, &m.Blocks, &m.Bfree, &m.Bavail, &m.Files, &m.Ffree, &m.Namemax} {
+		c.u64(p)
+	}
+	c.u64((*uint64)(&m.Fsid))
+	c.str(&m.FSType, maxIfName)
+	c.str(&m.From, maxPath)
+	c.str(&m.On, maxPath)
+}
+
+// Append codes m at the end of b.
+func (m *Statvfs) Append(b []byte) []byte {
+	c := coder{b: b}
+	m.code(&c)
+	return c.b
+}
+
+// Parse decodes m from all of b.
+func (m *Statvfs) Parse(b []byte) error {
+	c := coder{b: b, dec: true}
+	m.code(&c)
+	return c.end()
+}
+
+// CreateReq makes a file or directory.
+type CreateReq vfsops.CreateReq
+
+func (m *CreateReq) code(c *coder) {
+	c.op(&m.Op)
+	c.handle(&m.Dir)
+	c.bytes(&m.Name, maxName)
+	c.u32(&m.Mode)
+	c.u32(&m.Uid)
+	c.u32(&m.Gid)
+}
+
+// Append codes m at the end of b.
+func (m *CreateReq) Append(b []byte) []byte {
+	c := coder{b: b}
+	m.code(&c)
+	return c.b
+}
+
+// Parse decodes m from all of b.
+func (m *CreateReq) Parse(b []byte) error {
+	c := coder{b: b, dec: true}
+	m.code(&c)
+	return c.end()
+}
+
+// MknodReq makes a special file.
+type MknodReq vfsops.MknodReq
+
+func (m *MknodReq) code(c *coder) {
+	(*CreateReq)(&m.CreateReq).code(c)
+	c.u8((*uint8)(&m.Type))
+	c.u64((*uint64)(&m.Rdev))
+}
+
+// Append codes m at the end of b.
+func (m *MknodReq) Append(b []byte) []byte {
+	c := coder{b: b}
+	m.code(&c)
+	return c.b
+}
+
+// Parse decodes m from all of b.
+func (m *MknodReq) Parse(b []byte) error {
+	c := coder{b: b, dec: true}
+	m.code(&c)
+	return c.end()
+}
+
+// SymlinkReq makes a symbolic link.
+type SymlinkReq vfsops.SymlinkReq
+
+func (m *SymlinkReq) code(c *coder) {
+	(*CreateReq)(&m.CreateReq).code(c)
+	c.bytes(&m.Target, maxPath)
+}
+
+// Append codes m at the end of b.
+func (m *SymlinkReq) Append(b []byte) []byte {
+	c := coder{b: b}
+	m.code(&c)
+	return c.b
+}
+
+// Parse decodes m from all of b.
+func (m *SymlinkReq) Parse(b []byte) error {
+	c := coder{b: b, dec: true}
+	m.code(&c)
+	return c.end()
+}
+
+// LinkReq gives a file another name.
+type LinkReq vfsops.LinkReq
+
+func (m *LinkReq) code(c *coder) {
+	c.op(&m.Op)
+	c.handle(&m.Node)
+	c.handle(&m.Dir)
+	c.bytes(&m.Name, maxName)
+}
+
+// Append codes m at the end of b.
+func (m *LinkReq) Append(b []byte) []byte {
+	c := coder{b: b}
+	m.code(&c)
+	return c.b
+}
+
+// Parse decodes m from all of b.
+func (m *LinkReq) Parse(b []byte) error {
+	c := coder{b: b, dec: true}
+	m.code(&c)
+	return c.end()
+}
+
+// RemoveReq removes a name.
+type RemoveReq vfsops.RemoveReq
+
+func (m *RemoveReq) code(c *coder) {
+	c.op(&m.Op)
+	c.handle(&m.Dir)
+	c.bytes(&m.Name, maxName)
+	c.handle(&m.Victim)
+}
+
+// Append codes m at the end of b.
+func (m *RemoveReq) Append(b []byte) []byte {
+	c := coder{b: b}
+	m.code(&c)
+	return c.b
+}
+
+// Parse decodes m from all of b.
+func (m *RemoveReq) Parse(b []byte) error {
+	c := coder{b: b, dec: true}
+	m.code(&c)
+	return c.end()
+}
+
+// RenameReq renames.
+type RenameReq vfsops.RenameReq
+
+func (m *RenameReq) code(c *coder) {
+	c.op(&m.Op)
+	c.handle(&m.FDir)
+	c.bytes(&m.FName, maxName)
+	c.handle(&m.From)
+	c.handle(&m.TDir)
+	c.bytes(&m.TName, maxName)
+	c.handle(&m.To)
+	c.u32(&m.Flags)
+}
+
+// Append codes m at the end of b.
+func (m *RenameReq) Append(b []byte) []byte {
+	c := coder{b: b}
+	m.code(&c)
+	return c.b
+}
+
+// Parse decodes m from all of b.
+func (m *RenameReq) Parse(b []byte) error {
+	c := coder{b: b, dec: true}
+	m.code(&c)
+	return c.end()
+}
+
+// Mutated answers most mutators; what does not apply takes one byte.
+type Mutated vfsops.Mutated
+
+func (m *Mutated) code(c *coder) {
+	there := m.Node != vfsops.Entry{}
+	c.bool(&there)
+	if there {
+		c.entry(&m.Node)
+	} else if c.dec {
+		m.Node = vfsops.Entry{}
+	}
+	c.optVattr(&m.Dir)
+	c.optVattr(&m.Dir2)
+	c.optVattr(&m.Victim)
+}
+
+// Append codes m at the end of b.
+func (m *Mutated) Append(b []byte) []byte {
+	c := coder{b: b}
+	m.code(&c)
+	return c.b
+}
+
+// Parse decodes m from all of b.
+func (m *Mutated) Parse(b []byte) error {
+	c := coder{b: b, dec: true}
+	m.code(&c)
+	return c.end()
+}
+
+// SetattrReq changes attributes.
+type SetattrReq vfsops.SetattrReq
+
+func (m *SetattrReq) code(c *coder) {
+	c.op(&m.Op)
+	c.handle(&m.Node)
+	c.u32((*uint32)(&m.Mask))
+	c.vattr(&m.Attr)
+}
+
+// Append codes m at the end of b.
+func (m *SetattrReq) Append(b []byte) []byte {
+	c := coder{b: b}
+	m.code(&c)
+	return c.b
+}
+
+// Parse decodes m from all of b.
+func (m *SetattrReq) Parse(b []byte) error {
+	c := coder{b: b, dec: true}
+	m.code(&c)
+	return c.end()
+}
+
+// WriteReq writes; the bytes are the payload.
+type WriteReq struct {
+	vfsops.WriteReq
+}
+
+func (m *WriteReq) code(c *coder) {
+	c.op(&m.Op)
+	c.handle(&m.Node)
+	c.i64(&m.Off)
+	c.bool(&m.WriteReq.Append)
+}
+
+// Append codes m at the end of b.
+func (m *WriteReq) Append(b []byte) []byte {
+	c := coder{b: b}
+	m.code(&c)
+	return c.b
+}
+
+// Parse decodes m from all of b.
+func (m *WriteReq) Parse(b []byte) error {
+	c := coder{b: b, dec: true}
+	m.code(&c)
+	return c.end()
+}
+
+// WriteRes answers a write.
+type WriteRes vfsops.WriteRes
+
+func (m *WriteRes) code(c *coder) {
+	c.num(&m.N)
+	c.i64(&m.Off)
+	c.vattr(&m.Vattr)
+}
+
+// Append codes m at the end of b.
+func (m *WriteRes) Append(b []byte) []byte {
+	c := coder{b: b}
+	m.code(&c)
+	return c.b
+}
+
+// Parse decodes m from all of b.
+func (m *WriteRes) Parse(b []byte) error {
+	c := coder{b: b, dec: true}
+	m.code(&c)
+	return c.end()
+}
+
+// TruncateReq changes the size of a file.
+type TruncateReq struct {
+	Op   vfsops.Op
+	Node abi.Handle
+	Size int64
+}
+
+func (m *TruncateReq) code(c *coder) {
+	c.op(&m.Op)
+	c.handle(&m.Node)
+	c.i64(&m.Size)
+}
+
+// Append codes m at the end of b.
+func (m *TruncateReq) Append(b []byte) []byte {
+	c := coder{b: b}
+	m.code(&c)
+	return c.b
+}
+
+// Parse decodes m from all of b.
+func (m *TruncateReq) Parse(b []byte) error {
+	c := coder{b: b, dec: true}
+	m.code(&c)
+	return c.end()
+}
+
+// XattrReq names an extended attribute. Op is for OpRemovexattr.
+type XattrReq struct {
+	Op   vfsops.Op
+	Node abi.Handle
+	Name []byte
+}
+
+func (m *XattrReq) code(c *coder) {
+	c.op(&m.Op)
+	c.handle(&m.Node)
+	c.bytes(&m.Name, maxName)
+}
+
+// Append codes m at the end of b.
+func (m *XattrReq) Append(b []byte) []byte {
+	c := coder{b: b}
+	m.code(&c)
+	return c.b
+}
+
+// Parse decodes m from all of b.
+func (m *XattrReq) Parse(b []byte) error {
+	c := coder{b: b, dec: true}
+	m.code(&c)
+	return c.end()
+}
+
+// SetxattrReq sets an extended attribute; the value is the payload and not
+// coded here.
+type SetxattrReq vfsops.SetxattrReq
+
+func (m *SetxattrReq) code(c *coder) {
+	c.op(&m.Op)
+	c.handle(&m.Node)
+	c.bytes(&m.Name, maxName)
+	c.u32(&m.Flags)
+}
+
+// Append codes m at the end of b.
+func (m *SetxattrReq) Append(b []byte) []byte {
+	c := coder{b: b}
+	m.code(&c)
+	return c.b
+}
+
+// Parse decodes m from all of b.
+func (m *SetxattrReq) Parse(b []byte) error {
+	c := coder{b: b, dec: true}
+	m.code(&c)
+	return c.end()
+}
+
+// FallocReq allocates or punches.
+type FallocReq struct {
+	Op     vfsops.Op
+	Node   abi.Handle
+	Off, N int64
+	Punch  bool
+}
+
+func (m *FallocReq) code(c *coder) {
+	c.op(&m.Op)
+	c.handle(&m.Node)
+	c.i64(&m.Off)
+	c.i64(&m.N)
+	c.bool(&m.Punch)
+}
+
+// Append codes m at the end of b.
+func (m *FallocReq) Append(b []byte) []byte {
+	c := coder{b: b}
+	m.code(&c)
+	return c.b
+}
+
+// Parse decodes m from all of b.
+func (m *FallocReq) Parse(b []byte) error {
+	c := coder{b: b, dec: true}
+	m.code(&c)
+	return c.end()
+}
+
+// WritePagesReq stores pages; they are the payload.
+type WritePagesReq struct {
+	Op   vfsops.Op
+	Node abi.Handle
+	Off  int64
+	Size int64
+}
+
+func (m *WritePagesReq) code(c *coder) {
+	c.op(&m.Op)
+	c.handle(&m.Node)
+	c.i64(&m.Off)
+	c.i64(&m.Size)
+}
+
+// Append codes m at the end of b.
+func (m *WritePagesReq) Append(b []byte) []byte {
+	c := coder{b: b}
+	m.code(&c)
+	return c.b
+}
+
+// Parse decodes m from all of b.
+func (m *WritePagesReq) Parse(b []byte) error {
+	c := coder{b: b, dec: true}
+	m.code(&c)
+	return c.end()
+}
+
+// SyncReq makes a node, or everything, durable.
+type SyncReq struct {
+	Node     abi.Handle
+	DataOnly bool
+}
+
+func (m *SyncReq) code(c *coder) {
+	c.handle(&m.Node)
+	c.bool(&m.DataOnly)
+}
+
+// Append codes m at the end of b.
+func (m *SyncReq) Append(b []byte) []byte {
+	c := coder{b: b}
+	m.code(&c)
+	return c.b
+}
+
+// Parse decodes m from all of b.
+func (m *SyncReq) Parse(b []byte) error {
+	c := coder{b: b, dec: true}
+	m.code(&c)
+	return c.end()
+}
+
+// AccessReq asks whether an access is allowed.
+type AccessReq struct {
+	Node   abi.Handle
+	Caller *abi.Caller
+	Want   abi.AccMode
+}
+
+func (m *AccessReq) code(c *coder) {
+	c.handle(&m.Node)
+	c.caller(&m.Caller)
+	c.u32((*uint32)(&m.Want))
+}
+
+// Append codes m at the end of b.
+func (m *AccessReq) Append(b []byte) []byte {
+	c := coder{b: b}
+	m.code(&c)
+	return c.b
+}
+
+// Parse decodes m from all of b.
+func (m *AccessReq) Parse(b []byte) error {
+	c := coder{b: b, dec: true}
+	m.code(&c)
+	return c.end()
+}
+
+// MaxHandles bounds HandlesReq.Nodes: what fits into MaxArgs.
+const MaxHandles = (MaxArgs - 4) / handleSize
+
+// MaxXattr bounds the value of an extended attribute and the list of names,
+// in bytes.
+const MaxXattr = 64 << 10
+
+// DirentSize is the coded size of a directory entry without its name.
+const DirentSize = 8 + 8 + 1 + 1
+
+// TraceSize is the coded size of a trace of n entries.
+func TraceSize(n int) int { return n * entrySize }
+
+// FitNames is how many of the names fit into the arguments of one LookupReq.
+func FitNames(names [][]byte) int {
+	room := MaxArgs - handleSize - 4
+	for i, n := range names {
+		if room -= 4 + len(n); room < 0 || i == vfsops.MaxNames {
+			return i
+		}
+	}
+	return len(names)
+}
+
+// dirent codes one directory entry: the length of its name takes one byte.
+func (c *coder) dirent(d *abi.Dirent) {
+	c.u64((*uint64)(&d.Fileid))
+	c.u64(&d.Cookie)
+	c.u8((*uint8)(&d.Type))
+	n := uint8(min(len(d.Name), maxName))
+	c.u8(&n)
+	if !c.dec {
+		c.b = append(c.b, d.Name[:n]...)
+		return
+	}
+	d.Name = string(c.take(int(n)))
+}
+
+// AppendDirent codes one directory entry at the end of b.
+func AppendDirent(b []byte, d *abi.Dirent) []byte {
+	c := coder{b: b}
+	c.dirent(d)
+	return c.b
+}
