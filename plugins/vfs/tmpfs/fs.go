@@ -1,0 +1,209 @@
+package tmpfs
+
+import (
+	"context"
+	"sync"
+
+	"github.com/rumpus-kernel/rumpus/modapi/abi"
+	"github.com/rumpus-kernel/rumpus/modapi/vfsops"
+)
+
+// FS is one mount.
+type FS struct {
+	fsid abi.Fsid
+	opt  options
+	mod  *Module // nil in tests of the FS alone
+	root *node   // always there
+
+	mu       sync.RWMutex
+	nodes    map[abi.Fileid]*node
+	next     abi.Fileid // given to the next node
+	names    int64      // names in use, the root's included; limit opt.nodes
+	reserved int64      // pages granted to the kernel
+	xbytes   int64      // bytes of extended attributes
+}
+
+var (
+	_ vfsops.FS         = (*FS)(nil)
+	_ vfsops.Creator    = (*FS)(nil)
+	_ vfsops.Mknoder    = (*FS)(nil)
+	_ vfsops.Symlinker  = (*FS)(nil)
+	_ vfsops.Linker     = (*FS)(nil)
+	_ vfsops.Remover    = (*FS)(nil)
+	_ vfsops.Renamer    = (*FS)(nil)
+	_ vfsops.Setattrer  = (*FS)(nil)
+	_ vfsops.Readlinker = (*FS)(nil)
+	_ vfsops.Xattrer    = (*FS)(nil)
+	_ vfsops.Pinner     = (*FS)(nil)
+	_ vfsops.Reserver   = (*FS)(nil)
+)
+
+func newFS(id abi.Fsid, o options, now abi.Timespec) *FS {
+	f := &FS{fsid: id, opt: o, nodes: make(map[abi.Fileid]*node), next: rootID}
+	// Cannot fail: there is nothing yet that an id could collide with.
+	f.root, _ = f.newNode(&vfsops.Op{Now: now}, abi.VDIR, o.mode, o.uid, o.gid)
+	f.names = 1
+	return f
+}
+
+// Root is the root directory.
+func (f *FS) Root(context.Context) (vfsops.Entry, error) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.entry(f.root), nil
+}
+
+// Lookup walks names from a directory. ESTALE and ENOTDIR for the start,
+// EINVAL for no or too many names.
+func (f *FS) Lookup(_ context.Context, req vfsops.LookupReq) (vfsops.LookupRes, error) {
+	if len(req.Names) == 0 || len(req.Names) > vfsops.MaxNames {
+		return vfsops.LookupRes{}, abi.EINVAL
+	}
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	n, err := f.getDir(req.Start)
+	if err != nil {
+		return vfsops.LookupRes{}, err
+	}
+	res := vfsops.LookupRes{Trace: make([]vfsops.Entry, 0, len(req.Names))}
+	for _, name := range req.Names {
+		if n.dir == nil {
+			break
+		}
+		e := n.dir.find(name)
+		if e == nil {
+			res.Err = abi.ENOENT
+			if len(name) > abi.NAME_MAX {
+				res.Err = abi.ENAMETOOLONG
+			}
+			break
+		}
+		n = e.node
+		res.Trace = append(res.Trace, f.entry(n))
+	}
+	return res, nil
+}
+
+// Getattr answers the attributes of a node.
+func (f *FS) Getattr(_ context.Context, h abi.Handle) (abi.Vattr, error) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	n, err := f.get(h)
+	if err != nil {
+		return abi.Vattr{}, err
+	}
+	return n.attr(), nil
+}
+
+// Readdir lists a directory. EINVAL if not even one entry fits in req.Max.
+func (f *FS) Readdir(ctx context.Context, req vfsops.ReaddirReq) (vfsops.ReaddirRes, error) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	var res vfsops.ReaddirRes
+	n, err := f.getDir(req.Dir)
+	if err != nil {
+		return res, err
+	}
+	room := min(req.Max, abi.MaxTransfer)
+	for i, e := range n.dir.after(req.Cookie) {
+		if i&4095 == 4095 && ctx.Err() != nil {
+			return vfsops.ReaddirRes{}, ctx.Err()
+		}
+		if e.node == nil {
+			continue
+		}
+		room -= 24 + len(e.name)
+		if room < 0 {
+			if len(res.Entries) == 0 {
+				return res, abi.EINVAL
+			}
+			return res, nil
+		}
+		res.Entries = append(res.Entries, abi.Dirent{
+			Fileid: e.node.fileid, Cookie: e.cookie, Type: e.node.typ, Name: e.name,
+		})
+	}
+	res.EOF = true
+	return res, nil
+}
+
+// Read is never asked: contents are the kernel's pages. EIO.
+func (f *FS) Read(context.Context, abi.Handle, int64, abi.Iov) (int, error) {
+	return 0, abi.EIO
+}
+
+// Statvfs describes the file system in pages and names.
+func (f *FS) Statvfs(context.Context) (abi.Statvfs, error) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	free := uint64(max(f.freePages(), 0))
+	return abi.Statvfs{
+		Bsize: abi.PageSize, Frsize: abi.PageSize,
+		Blocks: uint64(f.opt.pages), Bfree: free, Bavail: free,
+		Files: uint64(f.opt.nodes), Ffree: uint64(max(f.opt.nodes-f.names, 0)),
+		Namemax: abi.NAME_MAX, Fsid: f.fsid, FSType: "tmpfs",
+	}, nil
+}
+
+// Unmount lets go of everything.
+func (f *FS) Unmount(context.Context) error {
+	f.mu.Lock()
+	f.nodes = map[abi.Fileid]*node{} // handles are ESTALE from here on
+	f.reserved, f.xbytes = 0, 0
+	f.mu.Unlock()
+	if f.mod != nil {
+		f.mod.unmounted(f)
+	}
+	return nil
+}
+
+// freePages is how many pages are left.
+//
+// Preconditions: f.mu is held, shared at least.
+func (f *FS) freePages() int64 {
+	return f.opt.pages - f.reserved - roundPage(f.xbytes)/abi.PageSize
+}
+
+// Reserve grants pages to the kernel, possibly fewer than it asks for; ENOSPC
+// if none. A negative number gives back, at most what was granted.
+func (f *FS) Reserve(_ context.Context, pages int64) (int64, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if pages > 0 {
+		if pages = min(pages, f.freePages()); pages <= 0 {
+			return 0, abi.ENOSPC
+		}
+	}
+	pages = max(pages, -f.reserved)
+	f.reserved += pages
+	return pages, nil
+}
+
+// Pin keeps a node alive without a name.
+func (f *FS) Pin(_ context.Context, h abi.Handle) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n, err := f.get(h)
+	if err != nil {
+		return err
+	}
+	n.pins++
+	return nil
+}
+
+// Unpin undoes Pin; the node is gone with the last if it has no name. EINVAL
+// if there is no pin.
+func (f *FS) Unpin(_ context.Context, h abi.Handle) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n, err := f.get(h)
+	if err != nil {
+		return err
+	}
+	if n.pins == 0 {
+		return abi.EINVAL
+	}
+	n.pins--
+	f.gone(n)
+	return nil
+}

@@ -1,0 +1,129 @@
+// Package tmpfs is a file system in memory: nodes and names live here, file
+// contents are pages in the kernel's page cache (vfsops.CapKpages).
+//
+// The words. A node is a file of any type. An entry (dirent) is a name in a
+// directory and the node it leads to. A cookie numbers the entries of one
+// directory in the order they were made and is never used twice, so that a
+// listing goes on at the right place whatever happened meanwhile. A pin keeps
+// a node without a name alive while somebody has it open.
+//
+// The usual sequence: Mount, Lookup and the mutators, Reserve before a page
+// of file data comes to be, Setattr with SetSize when a file grew or shrank,
+// Reserve with a negative number when pages went, Unmount.
+//
+// Mount options:
+//
+//	size=N[k|m|g|t|%]  bytes, or per cent of the machine's memory; default 50%
+//	nodes=N[k|m|g|t]   names at most, counting the root; default 3 + size/1024
+//	mode=OCTAL         of the root directory; default 0755
+//	uid=N, gid=N       owner of the root directory; default 0
+//
+// The numbers that stat shows for directories are those of NetBSD's tmpfs:
+// nlink is 2 and one for each subdirectory, the size is 40 bytes an entry.
+//
+// What goes wrong: a name too many is ENOSPC, as is a page too many, at
+// Reserve; a handle of a node that is gone is ESTALE; a name in a removed
+// directory is ENOENT. Nothing waits, reads a clock or draws a random number:
+// the same mutators in the same order give the same tree.
+//
+// # Locks
+//
+//	Module.mu        which mounts there are
+//	FS.mu            everything in one mount, nodes included: shared for
+//	                 Lookup, Getattr, Readdir, Readlink, Statvfs and the
+//	                 reading of extended attributes, exclusive otherwise
+//
+// One lock for a mount is enough because the kernel caches names, attributes
+// and pages: what comes here are first lookups and mutators.
+package tmpfs
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/rumpus-kernel/rumpus/modapi"
+	"github.com/rumpus-kernel/rumpus/modapi/abi"
+	"github.com/rumpus-kernel/rumpus/modapi/vfsops"
+)
+
+// Caps are the capabilities that the type declares.
+const Caps = vfsops.CapSole | vfsops.CapKpages | vfsops.CapXattr | vfsops.CapFixedids
+
+// Module is the module "tmpfs". It is an FSType as well.
+type Module struct {
+	mu     sync.Mutex
+	mounts map[abi.Fsid]*FS
+}
+
+var (
+	_ modapi.Module = (*Module)(nil)
+	_ modapi.Stater = (*Module)(nil)
+	_ vfsops.FSType = (*Module)(nil)
+)
+
+// New makes the module.
+func New() *Module { return &Module{mounts: make(map[abi.Fsid]*FS)} }
+
+// Info describes the module.
+func (m *Module) Info() modapi.Info {
+	return modapi.Info{
+		Name: "tmpfs", Class: modapi.ClassVFS, Kern: abi.KernVersionCurrent,
+		Version: "1.0.0", Caps: modapi.CapRing,
+	}
+}
+
+// Init attaches the type "tmpfs". The module takes no properties.
+func (m *Module) Init(_ context.Context, k modapi.Kernel, _ modapi.Reason, _ modapi.Props) error {
+	return k.AttachFS("tmpfs", m, Caps)
+}
+
+// Fini ends the module; EBUSY while something is mounted.
+func (m *Module) Fini(context.Context) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if n := len(m.mounts); n > 0 {
+		return fmt.Errorf("tmpfs: %d mounted: %w", n, abi.EBUSY)
+	}
+	return nil
+}
+
+// Stat says how many mounts and nodes there are.
+func (m *Module) Stat(context.Context) (string, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	nodes, pages := 0, int64(0)
+	for _, f := range m.mounts {
+		f.mu.RLock()
+		nodes += len(f.nodes)
+		pages += f.reserved
+		f.mu.RUnlock()
+	}
+	return fmt.Sprintf("%d mounts, %d nodes, %d pages", len(m.mounts), nodes, pages), nil
+}
+
+// Mount makes an empty file system. The source is of no importance. EINVAL
+// for an option it does not know or cannot read, EEXIST if req.Fsid is in use.
+func (m *Module) Mount(_ context.Context, req *vfsops.MountReq) (vfsops.FS, error) {
+	o, err := parseOptions(req.Options)
+	if err != nil {
+		return nil, fmt.Errorf("tmpfs: %w", err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.mounts[req.Fsid] != nil {
+		return nil, fmt.Errorf("tmpfs: file system %d is mounted already: %w", req.Fsid, abi.EEXIST)
+	}
+	f := newFS(req.Fsid, o, req.Op.Now)
+	f.mod = m
+	m.mounts[req.Fsid] = f
+	return f, nil
+}
+
+func (m *Module) unmounted(f *FS) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.mounts[f.fsid] == f {
+		delete(m.mounts, f.fsid)
+	}
+}
