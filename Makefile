@@ -1,0 +1,36 @@
+# rumpus: `make run` boots the kernel of config.yaml, `make test` passes the tests.
+# Both work on a fresh machine with Go and make, unprivileged.
+
+GO      ?= go
+PLUGINS := vfs net dev
+
+.PHONY: all build run test vet fuzz soak clean help
+
+all: build
+
+help: ## show what can be made
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## bin/rumpus and bin/plugins/{vfs,net,dev}
+	@mkdir -p bin/plugins
+	CGO_ENABLED=0 $(GO) build -o bin/rumpus ./host
+	CGO_ENABLED=0 $(GO) build -o bin/plugins/ $(PLUGINS:%=./plugins/%)
+
+run: build ## boot the kernel of config.yaml in the foreground
+	@bin/rumpus run
+
+test: ## vet, and all tests under the race detector
+	$(GO) vet ./...
+	$(GO) test -race -timeout 9m ./...
+
+fuzz: ## every fuzzer for FUZZTIME (default 30s) each
+	@for p in $$($(GO) list ./...); do \
+	  for f in $$($(GO) test -list '^Fuzz' $$p 2>/dev/null | grep '^Fuzz'); do \
+	    echo "== $$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(or $(FUZZTIME),30s) -fuzzminimizetime 5x $$p || exit 1; \
+	  done; done
+
+soak: ## kill components for a long time (KILLS=1000)
+	RUMPUS_KILLS=$(or $(KILLS),1000) $(GO) test -count 1 -timeout 60m -run TestKillAnyComponent -v ./host/run
+
+clean: ## remove what build made
+	rm -rf bin

@@ -1,0 +1,597 @@
+// Package module loads, unloads and restarts modules: module(9), and the
+// component slots of rump.c.
+//
+// A module belongs to a plugin instance: a process that carries one or
+// several modules, or the kernel's own process for modules bound in it. Each
+// of the factions vfs, net and dev is a slot, filled as long as at least one
+// module of its class is attached. An empty slot makes the faction answer
+// "component not available".
+//
+// Life of an instance:
+//
+//	Start --> running --Down--> restarting --Up--> running
+//	              \                  \--Gone--> failed (slot lost)
+//	               \--Unload of its last module--> ended
+//
+// At Init a module attaches what it has through Kernel; everything is recorded
+// and undone at Fini. When a process dies nothing is undone: the factions keep
+// mounts, interfaces and open devices, callers wait, and the new process's
+// attachments take the places of the old ones.
+//
+// Lock order: Manager.mu (module_lock) is taken for a load, unload or restart
+// as a whole and is held over Init and Fini, so these never overlap. It comes
+// before all locks of the factions. Upcalls of a module during Init (Attach)
+// run with it held by the loader and take only Manager.tab, a leaf, which
+// protects the tables.
+package module
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path"
+	"slices"
+	"sort"
+	"strings"
+	"sync"
+
+	"github.com/rumpus-kernel/rumpus/kernel/evcnt"
+	"github.com/rumpus-kernel/rumpus/kernel/hyper"
+	"github.com/rumpus-kernel/rumpus/kernel/kprintf"
+	"github.com/rumpus-kernel/rumpus/kernel/sysctl"
+	"github.com/rumpus-kernel/rumpus/modapi"
+	"github.com/rumpus-kernel/rumpus/modapi/abi"
+	"github.com/rumpus-kernel/rumpus/modapi/devops"
+	"github.com/rumpus-kernel/rumpus/modapi/sockops"
+	"github.com/rumpus-kernel/rumpus/modapi/vfsops"
+)
+
+// Faction is one of vfs, net and dev towards the module layer.
+type Faction interface {
+	// Available tells whether the slot is filled.
+	Available(on bool)
+	// Down tells that the instance's process died: calls in flight end,
+	// callers that come now wait.
+	Down(instance string)
+	// Up tells that a new process has attached: put back what there was.
+	Up(ctx context.Context, instance string) error
+	// Gone tells that no new process will come.
+	Gone(instance string)
+	// InUse reports whether somebody uses what was attached under the name.
+	InUse(instance, name string) bool
+	// Detach takes it away.
+	Detach(instance, name string)
+}
+
+// Deps are the parts of the kernel that modules attach to.
+type Deps struct {
+	Load   func(ctx context.Context, s hyper.PluginSpec) (hyper.Plugin, error)
+	Sysctl *sysctl.Tree
+	Evcnt  *evcnt.Set
+	Msg    *kprintf.Msgbuf
+
+	Factions     map[modapi.Class]Faction // of ClassVFS, ClassNet, ClassDriver
+	AttachFS     func(instance, name string, t vfsops.FSType, c vfsops.Caps) error
+	AttachChr    func(instance, name string, d devops.Chr) (abi.Dev, error)
+	AttachDomain func(instance string, af int, d sockops.Domain) error
+	AttachIf     func(instance, class string, c sockops.IfClass) error
+	Syscall      func(owner string, num int, fn modapi.SyscallFn) error
+	DropSyscalls func(owner string)
+	Ready        func(sockops.Ready)
+	DevReady     func(devops.Ready)
+	Granted      func(name string) (*os.File, error) // for modules bound in-process
+	Started      func(i *Instance)                   // an instance is running: watch it
+}
+
+// Source is where a module came from, as modstat prints it.
+type Source string
+
+// The sources.
+const (
+	Builtin Source = "builtin" // bound in the kernel's process
+	Boot    Source = "boot"    // a component of the configuration
+	Filesys Source = "filesys" // loaded by modload
+)
+
+// State is what an instance is doing.
+type State string
+
+// The states.
+const (
+	Running    State = "running"
+	Restarting State = "restarting"
+	Failed     State = "failed"
+)
+
+// Manager is a kernel's modules.
+type Manager struct {
+	d    Deps
+	mu   sync.Mutex // module_lock
+	tab  sync.Mutex
+	mods map[string]*Mod      // by shown name, protected by tab
+	inst map[string]*Instance // protected by tab
+}
+
+// Instance is one plugin process, over all its generations.
+type Instance struct {
+	Name      string
+	Plugin    string // name on kern.module.path, or path
+	Source    Source
+	Essential bool
+
+	// protected by Manager.tab
+	state    State
+	restarts int
+	epoch    abi.Epoch
+	proc     hyper.Plugin
+	mods     []*Mod
+	props    map[string]modapi.Props // by module
+}
+
+// Mod is a loaded module (struct module).
+type Mod struct {
+	Name string // as shown: the module's, or name@instance if that was taken
+	Info modapi.Info
+	Inst *Instance
+
+	// protected by Manager.tab
+	refs     int
+	requires []*Mod
+	m        modapi.Module
+	k        *kernel
+	att      []attachment
+}
+
+type attachment struct {
+	f    Faction
+	name string
+}
+
+// New makes an empty Manager.
+func New(d Deps) *Manager {
+	return &Manager{d: d, mods: make(map[string]*Mod), inst: make(map[string]*Instance)}
+}
+
+// Row is a module as modstat lists it.
+type Row struct {
+	Name     string    `json:"name"`
+	Class    string    `json:"class"`
+	Source   Source    `json:"source"`
+	Flag     string    `json:"flag"`
+	Refs     int       `json:"refs"`
+	Size     int64     `json:"size"`
+	Requires []string  `json:"requires"`
+	Pid      int       `json:"pid"`
+	State    State     `json:"state"`
+	Restarts int       `json:"restarts"`
+	Epoch    abi.Epoch `json:"epoch"`
+	Instance string    `json:"instance"`
+}
+
+// Rows lists the modules by name (modctl STAT).
+func (m *Manager) Rows() []Row {
+	m.tab.Lock()
+	defer m.tab.Unlock()
+	rows := make([]Row, 0, len(m.mods))
+	for _, x := range m.mods {
+		r := Row{Name: x.Name, Class: x.Info.Class.String(), Source: x.Inst.Source, Flag: "-", Refs: x.refs,
+			Requires: append([]string{}, x.Info.Requires...), State: x.Inst.state, Restarts: x.Inst.restarts, Epoch: x.Inst.epoch, Instance: x.Inst.Name}
+		if p := x.Inst.proc; p != nil {
+			r.Size = p.Size()
+			if x.Inst.state == Running {
+				r.Pid = p.Pid()
+			}
+		}
+		rows = append(rows, r)
+	}
+	sort.Slice(rows, func(i, j int) bool { return rows[i].Name < rows[j].Name })
+	return rows
+}
+
+// Exists reports whether a module is loaded (modctl EXISTS).
+func (m *Manager) Exists(name string) bool {
+	m.tab.Lock()
+	defer m.tab.Unlock()
+	return m.mods[name] != nil
+}
+
+// Hold takes a reference to a module. ENOENT.
+func (m *Manager) Hold(name string) error {
+	m.tab.Lock()
+	defer m.tab.Unlock()
+	x := m.mods[name]
+	if x == nil {
+		return abi.ENOENT
+	}
+	x.refs++
+	return nil
+}
+
+// Rele gives the reference back. ENOENT, where NetBSD panics.
+func (m *Manager) Rele(name string) error {
+	m.tab.Lock()
+	defer m.tab.Unlock()
+	x := m.mods[name]
+	if x == nil || x.refs == 0 {
+		return abi.ENOENT
+	}
+	x.refs--
+	return nil
+}
+
+// slots tells each faction whether its slot is filled.
+func (m *Manager) slots() {
+	filled := make(map[modapi.Class]bool)
+	m.tab.Lock()
+	for _, x := range m.mods {
+		if x.Inst.state != Failed {
+			filled[x.Info.Class] = true
+		}
+	}
+	m.tab.Unlock()
+	for c, f := range m.d.Factions {
+		f.Available(filled[c])
+	}
+}
+
+// MaxProps bounds the coded properties of a module, in bytes.
+const MaxProps = 4096
+
+func checkProps(p modapi.Props) error {
+	b, err := json.Marshal(p)
+	if err != nil {
+		return fmt.Errorf("properties: %v: %w", err, abi.EINVAL)
+	}
+	if len(b) > MaxProps {
+		return fmt.Errorf("properties are %d bytes, more than %d: %w", len(b), MaxProps, abi.ENOMEM)
+	}
+	return nil
+}
+
+// StartSpec says how to start an instance.
+type StartSpec struct {
+	Instance  string
+	Plugin    string
+	Source    Source
+	Essential bool
+	Props     modapi.Props // for every module of the instance
+}
+
+// Start attaches a running plugin process as a new instance: every module is
+// checked and initialised, all or none. On an error the process is stopped.
+// EEXIST, EPROGMISMATCH, EINVAL, or what Init said.
+func (m *Manager) Start(ctx context.Context, s StartSpec, p hyper.Plugin) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.start(ctx, s, p, nil)
+}
+
+func (m *Manager) start(ctx context.Context, s StartSpec, p hyper.Plugin, chain []string) error {
+	i := &Instance{Name: s.Instance, Plugin: s.Plugin, Source: s.Source, Essential: s.Essential, state: Running, epoch: 1, proc: p, props: make(map[string]modapi.Props)}
+	m.tab.Lock()
+	taken := m.inst[i.Name] != nil
+	if !taken {
+		m.inst[i.Name] = i
+	}
+	m.tab.Unlock()
+	if taken {
+		p.Stop(ctx)
+		return fmt.Errorf("instance %s: %w", i.Name, abi.EEXIST)
+	}
+	err := checkProps(s.Props)
+	if len(p.Modules()) == 0 && err == nil {
+		err = fmt.Errorf("%s carries no modules: %w", s.Plugin, abi.ENOEXEC)
+	}
+	for _, mod := range p.Modules() {
+		if err != nil {
+			break
+		}
+		err = m.attach(ctx, i, mod, modapi.Fresh, s.Props, chain)
+	}
+	if err != nil {
+		for _, x := range slices.Backward(slices.Clone(i.mods)) {
+			x.m.Fini(ctx)
+			m.detach(x)
+		}
+		m.tab.Lock()
+		delete(m.inst, i.Name)
+		m.tab.Unlock()
+		p.Stop(ctx)
+		m.slots()
+		return err
+	}
+	m.slots()
+	for _, x := range i.mods {
+		if f := m.d.Factions[x.Info.Class]; f != nil {
+			if err := f.Up(ctx, i.Name); err != nil {
+				m.d.Msg.Printf("%s: %v", i.Name, err)
+			}
+			break
+		}
+	}
+	if m.d.Started != nil {
+		m.d.Started(i)
+	}
+	return nil
+}
+
+// attach checks and initialises one module of an instance.
+func (m *Manager) attach(ctx context.Context, i *Instance, mod modapi.Module, r modapi.Reason, props modapi.Props, chain []string) error {
+	info := mod.Info()
+	if err := info.Check(); err != nil {
+		return err
+	}
+	if !info.Kern.Compatible(abi.KernVersionCurrent) {
+		return fmt.Errorf("module %s: rump version mismatch, %d vs. %d: %w", info.Name, info.Kern, abi.KernVersionCurrent, abi.EPROGMISMATCH)
+	}
+	if bad := info.Caps & modapi.CapsRequired; bad != 0 {
+		return fmt.Errorf("module %s requires capabilities %#x that this kernel does not have: %w", info.Name, bad, abi.EPROGMISMATCH)
+	}
+	x := &Mod{Name: info.Name, Info: info, Inst: i, m: mod}
+	m.tab.Lock()
+	if old := m.mods[x.Name]; old != nil {
+		if old.Inst == i || i.Source != Boot {
+			m.tab.Unlock()
+			return fmt.Errorf("module %s: %w", x.Name, abi.EEXIST)
+		}
+		x.Name += "@" + i.Name
+		if m.mods[x.Name] != nil {
+			m.tab.Unlock()
+			return fmt.Errorf("module %s: %w", x.Name, abi.EEXIST)
+		}
+	}
+	m.tab.Unlock()
+	reqs, err := m.require(ctx, info, chain)
+	if err != nil {
+		return err
+	}
+	x.requires = reqs
+	if err := m.init(ctx, x, r, props); err != nil {
+		m.detach(x)
+		return err
+	}
+	m.tab.Lock()
+	i.props[info.Name] = props
+	i.mods = append(i.mods, x)
+	m.mods[x.Name] = x
+	m.tab.Unlock()
+	return nil
+}
+
+// init runs the module's Init with a Kernel that records what it attaches.
+func (m *Manager) init(ctx context.Context, x *Mod, r modapi.Reason, props modapi.Props) error {
+	x.k = newKernel(m, x)
+	err := x.m.Init(ctx, x.k, r, props)
+	x.k.close()
+	if err != nil {
+		return fmt.Errorf("module %s: init: %w", x.Name, err)
+	}
+	return nil
+}
+
+// maxDepth bounds chains of dependencies, as MAXMODDEPS does (EMLINK).
+const maxDepth = 6
+
+// require loads what info requires and takes references.
+func (m *Manager) require(ctx context.Context, info modapi.Info, chain []string) ([]*Mod, error) {
+	if slices.Contains(chain, info.Name) {
+		return nil, fmt.Errorf("module %s requires itself by way of %s: %w", info.Name, strings.Join(chain, ", "), abi.EDEADLK)
+	}
+	if len(chain) >= maxDepth {
+		return nil, fmt.Errorf("module %s: dependencies %d deep: %w", info.Name, len(chain), abi.EMLINK)
+	}
+	chain = append(slices.Clone(chain), info.Name)
+	var held []*Mod
+	drop := func() {
+		m.tab.Lock()
+		for _, d := range held {
+			d.refs--
+		}
+		m.tab.Unlock()
+	}
+	for _, name := range info.Requires {
+		if slices.Contains(chain, name) {
+			drop()
+			return nil, fmt.Errorf("module %s requires %s, which requires it: %w", info.Name, name, abi.EDEADLK)
+		}
+		if !m.Exists(name) {
+			if err := m.load(ctx, name, nil, chain); err != nil {
+				drop()
+				return nil, fmt.Errorf("module %s requires %s: %w", info.Name, name, err)
+			}
+		}
+		m.tab.Lock()
+		d := m.mods[name]
+		if d != nil {
+			d.refs++
+			held = append(held, d)
+		}
+		m.tab.Unlock()
+		if d == nil {
+			drop()
+			return nil, fmt.Errorf("module %s requires %s: %w", info.Name, name, abi.ENOENT)
+		}
+	}
+	return held, nil
+}
+
+// detach undoes everything that a module attached and forgets it.
+func (m *Manager) detach(x *Mod) {
+	m.tab.Lock()
+	att := x.att
+	x.att = nil
+	reqs := x.requires
+	x.requires = nil
+	for _, d := range reqs {
+		d.refs--
+	}
+	if m.mods[x.Name] == x {
+		delete(m.mods, x.Name)
+	}
+	x.Inst.mods = slices.DeleteFunc(x.Inst.mods, func(y *Mod) bool { return y == x })
+	m.tab.Unlock()
+	for _, a := range slices.Backward(att) {
+		a.f.Detach(x.Inst.Name, a.name)
+	}
+	m.d.Sysctl.Destroy(x.owner())
+	m.d.DropSyscalls(x.owner())
+}
+
+func (x *Mod) owner() string { return x.Inst.Name + "/" + x.Info.Name }
+
+// Load loads a module by name or path (modctl LOAD). EEXIST if it is loaded.
+func (m *Manager) Load(ctx context.Context, name string, props modapi.Props) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.load(ctx, name, props, nil)
+}
+
+func (m *Manager) load(ctx context.Context, name string, props modapi.Props, chain []string) error {
+	if name == "" {
+		return fmt.Errorf("modload: no name: %w", abi.EINVAL)
+	}
+	inst := name
+	if strings.Contains(name, "/") {
+		inst = strings.NewReplacer("-", "_", ".", "_").Replace(path.Base(name))
+	}
+	if !modapi.ValidName(inst) {
+		return fmt.Errorf("modload %s: %q cannot name a module ([a-z][a-z0-9_]*, at most 31 bytes): %w", name, inst, abi.EINVAL)
+	}
+	m.tab.Lock()
+	exists := m.mods[inst] != nil || m.inst[inst] != nil
+	var idle modapi.Module
+	var host *Instance
+	for _, i := range m.inst {
+		if i.state != Running || strings.Contains(name, "/") || exists {
+			continue
+		}
+		for _, mod := range i.proc.Modules() {
+			if mod.Info().Name == name && !slices.ContainsFunc(i.mods, func(x *Mod) bool { return x.m == mod }) {
+				idle, host = mod, i
+			}
+		}
+	}
+	m.tab.Unlock()
+	if exists {
+		return fmt.Errorf("modload %s: %w", name, abi.EEXIST)
+	}
+	if err := checkProps(props); err != nil {
+		return err
+	}
+	if idle != nil { // unloaded before, its process lives
+		if err := m.attach(ctx, host, idle, modapi.Fresh, props, chain); err != nil {
+			return err
+		}
+		m.slots()
+		return nil
+	}
+	p, err := m.d.Load(ctx, hyper.PluginSpec{Instance: inst, Plugin: name, Epoch: 1})
+	if err != nil {
+		return fmt.Errorf("modload %s: %w", name, err)
+	}
+	return m.start(ctx, StartSpec{Instance: inst, Plugin: name, Source: Filesys, Props: props}, p, chain)
+}
+
+// Unload unloads a module (modctl UNLOAD): ENOENT; EBUSY while somebody uses
+// it or another module requires it; what Fini answers leaves it loaded.
+func (m *Manager) Unload(ctx context.Context, name string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.tab.Lock()
+	x := m.mods[name]
+	var refs int
+	var state State
+	var att []attachment
+	if x != nil {
+		refs, state, att = x.refs, x.Inst.state, slices.Clone(x.att)
+	}
+	m.tab.Unlock()
+	if x == nil {
+		return fmt.Errorf("modunload %s: %w", name, abi.ENOENT)
+	}
+	if refs > 0 {
+		return fmt.Errorf("modunload %s: required by %d modules: %w", name, refs, abi.EBUSY)
+	}
+	if state == Restarting {
+		return fmt.Errorf("modunload %s: is being restarted: %w", name, abi.EBUSY)
+	}
+	for _, a := range att {
+		if a.f.InUse(x.Inst.Name, a.name) {
+			return fmt.Errorf("modunload %s: %s is in use: %w", name, a.name, abi.EBUSY)
+		}
+	}
+	if state == Running {
+		if err := x.m.Fini(ctx); err != nil {
+			return fmt.Errorf("modunload %s: %w", name, err)
+		}
+	}
+	m.detach(x)
+	m.endIfEmpty(ctx, x.Inst)
+	m.slots()
+	return nil
+}
+
+// endIfEmpty stops an instance that has no modules left.
+func (m *Manager) endIfEmpty(ctx context.Context, i *Instance) {
+	m.tab.Lock()
+	empty := len(i.mods) == 0
+	if empty {
+		delete(m.inst, i.Name)
+	}
+	p := i.proc
+	m.tab.Unlock()
+	if empty && p != nil {
+		p.Stop(ctx)
+	}
+}
+
+// FiniAll ends every module, those loaded last first, and stops the processes.
+func (m *Manager) FiniAll(ctx context.Context) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.tab.Lock()
+	var mods []*Mod
+	for _, x := range m.mods {
+		mods = append(mods, x)
+	}
+	m.tab.Unlock()
+	sort.Slice(mods, func(i, j int) bool { return order(mods[i]) > order(mods[j]) })
+	for len(mods) > 0 { // dependents first
+		n := 0
+		for _, x := range mods {
+			m.tab.Lock()
+			busy, running := x.refs > 0, x.Inst.state == Running
+			m.tab.Unlock()
+			if busy && n < len(mods) && slices.ContainsFunc(mods, func(y *Mod) bool { return slices.Contains(y.requires, x) }) {
+				mods[n] = x
+				n++
+				continue
+			}
+			if running {
+				if err := x.m.Fini(ctx); err != nil {
+					m.d.Msg.Printf("%s: fini: %v", x.Name, err)
+				}
+			}
+			m.detach(x)
+			m.endIfEmpty(ctx, x.Inst)
+		}
+		if n == len(mods) {
+			break
+		}
+		mods = mods[:n]
+	}
+	m.slots()
+}
+
+func order(x *Mod) int {
+	switch x.Info.Class {
+	case modapi.ClassVFS:
+		return 0
+	case modapi.ClassNet:
+		return 1
+	case modapi.ClassDriver:
+		return 2
+	}
+	return 3
+}

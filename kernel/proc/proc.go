@@ -1,0 +1,294 @@
+// Package proc has processes and lwps: who owns descriptors, a working
+// directory and credentials, and who executes a system call.
+//
+// A proc owns resources; an lwp is one thread of kernel work in it, passed
+// explicitly. proc0 is the kernel itself, with lid 1 of its own; the first
+// process made is pid 2, as in the seed, because "the master process pretends
+// to be init". A client of sysproxy and an embedder's client are one proc
+// each.
+//
+// Life: Table.New makes a proc; Proc.Exit ends it: its context is cancelled, so
+// that waits in system calls end with EINTR; when the last call has returned
+// its descriptors are closed and it leaves the table. Exit waits for that.
+//
+// Lock order: Table.mu before Proc.mu; both are leaves towards everything
+// else. Descriptors and the working directory lock for themselves.
+package proc
+
+import (
+	"context"
+	"math"
+	"sync"
+	"sync/atomic"
+
+	"github.com/rumpus-kernel/rumpus/kernel/file"
+	"github.com/rumpus-kernel/rumpus/kernel/vfs"
+	"github.com/rumpus-kernel/rumpus/modapi/abi"
+)
+
+// DefaultNofile is the soft limit on descriptors of a process.
+const DefaultNofile = 1024
+
+// MaxProcs bounds the table (kern.maxproc).
+const MaxProcs = 4096
+
+// Table is all processes of a kernel (allproc).
+type Table struct {
+	mu     sync.Mutex
+	procs  map[int32]*Proc // protected by mu
+	next   int32           // last pid given, protected by mu
+	Proc0  *Proc
+	files  *file.Table
+	hooks  Hooks
+	closed bool // protected by mu
+}
+
+// Hooks are set by the assembly: what the VFS does for processes
+// (rump_proc_vfs_init and rump_proc_vfs_release). Nil hooks do nothing.
+type Hooks struct {
+	VFSInit    func() *vfs.Cwdinfo
+	VFSRelease func(*vfs.Cwdinfo)
+}
+
+// Proc is a process (struct proc).
+type Proc struct {
+	Pid   int32
+	Ppid  int32
+	Login string // of the session (s_login)
+	Fd    *file.Filedesc
+
+	table  *Table
+	name   atomic.Pointer[string]
+	cred   atomic.Pointer[abi.Cred]
+	ctx    context.Context
+	cancel context.CancelFunc
+	calls  sync.WaitGroup
+
+	mu      sync.Mutex
+	cwd     *vfs.Cwdinfo // protected by mu; made when first wanted
+	nextlid int32        // protected by mu
+	free    []*Lwp       // protected by mu: lwps between two calls
+	nlwps   int          // protected by mu
+	exiting bool         // protected by mu
+	done    chan struct{}
+}
+
+// Lwp is one thread of execution in the kernel (struct lwp).
+type Lwp struct {
+	Lid    int32
+	Proc   *Proc
+	caller abi.Caller
+}
+
+// NewTable makes a table with proc0 in it.
+func NewTable(files *file.Table) *Table {
+	t := &Table{procs: make(map[int32]*Proc), next: 1, files: files}
+	p := t.make(0, "kernel", abi.Root, math.MaxInt32)
+	p.Login = "rumphobo"
+	t.Proc0 = p
+	t.procs[0] = p
+	return t
+}
+
+// SetHooks installs the VFS's hooks (the component attaching).
+func (t *Table) SetHooks(h Hooks) {
+	t.mu.Lock()
+	t.hooks = h
+	t.mu.Unlock()
+}
+
+func (t *Table) make(pid int32, name string, cred *abi.Cred, nofile int) *Proc {
+	p := &Proc{Pid: pid, Ppid: 0, table: t, Fd: file.NewFiledesc(nofile), nextlid: 0, done: make(chan struct{})}
+	p.ctx, p.cancel = context.WithCancel(context.Background())
+	p.name.Store(&name)
+	p.cred.Store(cred)
+	return p
+}
+
+// New makes a process with the next free pid, an empty descriptor table and
+// the given credentials. EAGAIN when there are MaxProcs; ESRCH after Close.
+func (t *Table) New(name string, cred *abi.Cred) (*Proc, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return nil, abi.ESRCH
+	}
+	if len(t.procs) > MaxProcs {
+		return nil, abi.EAGAIN
+	}
+	for {
+		t.next++
+		if t.next <= 1 { // wrapped: 0 and 1 are never given
+			t.next = 2
+		}
+		if t.procs[t.next] == nil {
+			break
+		}
+	}
+	p := t.make(t.next, name, cred, DefaultNofile)
+	p.Login = t.Proc0.Login
+	t.procs[p.Pid] = p
+	return p, nil
+}
+
+// Find looks a process up. ESRCH.
+func (t *Table) Find(pid int32) (*Proc, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if p := t.procs[pid]; p != nil {
+		return p, nil
+	}
+	return nil, abi.ESRCH
+}
+
+// Each calls fn for every process, in no order.
+func (t *Table) Each(fn func(*Proc)) {
+	t.mu.Lock()
+	ps := make([]*Proc, 0, len(t.procs))
+	for _, p := range t.procs {
+		ps = append(ps, p)
+	}
+	t.mu.Unlock()
+	for _, p := range ps {
+		fn(p)
+	}
+}
+
+// Close lets no new process in and ends all but proc0.
+func (t *Table) Close(ctx context.Context) {
+	t.mu.Lock()
+	t.closed = true
+	t.mu.Unlock()
+	var wg sync.WaitGroup
+	t.Each(func(p *Proc) {
+		if p.Pid != 0 {
+			wg.Go(func() { p.Exit(ctx) })
+		}
+	})
+	wg.Wait()
+	t.Proc0.Exit(ctx)
+}
+
+// Name is the program's name (p_comm).
+func (p *Proc) Name() string { return *p.name.Load() }
+
+// Cred is the process's credentials; not to be changed.
+func (p *Proc) Cred() *abi.Cred { return p.cred.Load() }
+
+// SetCred replaces the credentials: calls that begin later use them.
+func (p *Proc) SetCred(c *abi.Cred) { p.cred.Store(c) }
+
+// Cwd is the process's working directory, root and umask; nil while the VFS
+// has not attached.
+func (p *Proc) Cwd() *vfs.Cwdinfo {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cwd == nil && !p.exiting {
+		p.table.mu.Lock()
+		init := p.table.hooks.VFSInit
+		p.table.mu.Unlock()
+		if init != nil {
+			p.cwd = init()
+		}
+	}
+	return p.cwd
+}
+
+// NLwps is how many lwps are at work.
+func (p *Proc) NLwps() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.nlwps
+}
+
+// Context ends when the process does.
+func (p *Proc) Context() context.Context { return p.ctx }
+
+// Enter makes an lwp for one system call. ESRCH when the process is exiting.
+func (p *Proc) Enter() (*Lwp, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.exiting {
+		return nil, abi.ESRCH
+	}
+	var l *Lwp
+	if n := len(p.free); n > 0 {
+		l = p.free[n-1]
+		p.free = p.free[:n-1]
+	} else {
+		p.nextlid++
+		if p.nextlid <= 0 { // never 0
+			p.nextlid = 1
+		}
+		l = &Lwp{Lid: p.nextlid, Proc: p}
+	}
+	l.caller = abi.Caller{Cred: p.cred.Load(), Pid: p.Pid, Lid: l.Lid}
+	p.nlwps++
+	p.calls.Add(1)
+	return l, nil
+}
+
+// Leave gives the lwp back after the call.
+func (l *Lwp) Leave() {
+	p := l.Proc
+	p.mu.Lock()
+	p.nlwps--
+	if len(p.free) < 16 {
+		p.free = append(p.free, l)
+	}
+	p.mu.Unlock()
+	p.calls.Done()
+}
+
+// Caller is who the lwp acts for.
+func (l *Lwp) Caller() *abi.Caller { return &l.caller }
+
+// Exit ends the process: waits are interrupted, calls in progress awaited,
+// descriptors closed. Calling it again waits for the same end, at most as long
+// as ctx lasts.
+func (p *Proc) Exit(ctx context.Context) {
+	p.mu.Lock()
+	first := !p.exiting
+	p.exiting = true
+	p.mu.Unlock()
+	if first {
+		p.cancel()
+		go p.reap(context.WithoutCancel(ctx))
+	}
+	select {
+	case <-p.done:
+	case <-ctx.Done():
+	}
+}
+
+func (p *Proc) reap(ctx context.Context) {
+	defer close(p.done)
+	p.calls.Wait()
+	p.Fd.Release(ctx)
+	p.mu.Lock()
+	cwd := p.cwd
+	p.cwd = nil
+	p.mu.Unlock()
+	p.table.mu.Lock()
+	release := p.table.hooks.VFSRelease
+	p.table.mu.Unlock()
+	if cwd != nil && release != nil {
+		release(cwd)
+	}
+	p.table.mu.Lock()
+	delete(p.table.procs, p.Pid)
+	p.table.mu.Unlock()
+}
+
+type lwpKey struct{}
+
+// With puts l into a context for code that gets nothing else.
+func With(ctx context.Context, l *Lwp) context.Context {
+	return context.WithValue(ctx, lwpKey{}, l)
+}
+
+// Current is the lwp that With put in, or nil: curlwp.
+func Current(ctx context.Context) *Lwp {
+	l, _ := ctx.Value(lwpKey{}).(*Lwp)
+	return l
+}
