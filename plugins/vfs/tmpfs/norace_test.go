@@ -1,0 +1,5 @@
+//go:build !race
+
+package tmpfs
+
+const raceEnabled = false
