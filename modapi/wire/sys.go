@@ -113,6 +113,7 @@ type SyscallReq struct {
 	Lid  int32 // the lwp that calls; 0: the first
 	A    [6]uint64
 	Path [2]string
+	Addr []byte // a sockaddr; aliases the frame when decoded
 }
 
 func (m *SyscallReq) code(c *coder) {
@@ -124,6 +125,7 @@ func (m *SyscallReq) code(c *coder) {
 	for i := range m.Path {
 		c.str(&m.Path[i], maxPath)
 	}
+	c.bytes(&m.Addr, abi.SockaddrMaxLen)
 }
 
 // Append codes m at the end of b.
@@ -142,12 +144,14 @@ func (m *SyscallReq) Parse(b []byte) error {
 
 // SyscallRes answers a system call; Out is the payload and NO its length.
 type SyscallRes struct {
-	R [2]uint64
+	R    [2]uint64
+	Addr []byte // a sockaddr that was answered; aliases the frame when decoded
 }
 
 func (m *SyscallRes) code(c *coder) {
 	c.u64(&m.R[0])
 	c.u64(&m.R[1])
+	c.bytes(&m.Addr, abi.SockaddrMaxLen)
 }
 
 // Append codes m at the end of b.
