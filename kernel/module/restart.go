@@ -125,3 +125,24 @@ func (m *Manager) Gone(i *Instance, why string) {
 	m.slots()
 	m.d.Msg.Printf("%s: given up: %s", i.Name, why)
 }
+
+// KillAll ends every process without Fini: the kernel has panicked.
+func (m *Manager) KillAll(ctx context.Context) {
+	m.tab.Lock()
+	var ps []hyper.Plugin
+	for name, i := range m.inst {
+		if i.proc != nil && i.state == Running {
+			ps = append(ps, i.proc)
+		}
+		i.state = Failed
+		delete(m.inst, name)
+	}
+	m.mods = make(map[string]*Mod)
+	m.tab.Unlock()
+	m.slots()
+	ctx, cancel := context.WithCancel(ctx)
+	cancel() // Stop with an ended context is by force
+	for _, p := range ps {
+		p.Stop(ctx)
+	}
+}

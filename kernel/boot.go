@@ -1,0 +1,344 @@
+package kernel
+
+import (
+	"context"
+	"fmt"
+	"path"
+	"slices"
+	"sync"
+
+	"github.com/rumpus-kernel/rumpus/kernel/dev"
+	"github.com/rumpus-kernel/rumpus/kernel/evcnt"
+	"github.com/rumpus-kernel/rumpus/kernel/file"
+	"github.com/rumpus-kernel/rumpus/kernel/hyper"
+	"github.com/rumpus-kernel/rumpus/kernel/kauth"
+	"github.com/rumpus-kernel/rumpus/kernel/module"
+	"github.com/rumpus-kernel/rumpus/kernel/proc"
+	"github.com/rumpus-kernel/rumpus/kernel/pseudofs/devfs"
+	"github.com/rumpus-kernel/rumpus/kernel/socket"
+	"github.com/rumpus-kernel/rumpus/kernel/syscall"
+	"github.com/rumpus-kernel/rumpus/kernel/sysctl"
+	"github.com/rumpus-kernel/rumpus/kernel/vfs"
+	"github.com/rumpus-kernel/rumpus/modapi"
+	"github.com/rumpus-kernel/rumpus/modapi/abi"
+)
+
+// step notes a boot step.
+func (k *Kernel) step(name string) {
+	k.mu.Lock()
+	k.trace = append(k.trace, name)
+	k.mu.Unlock()
+}
+
+// Boot brings the kernel up, in the order of rump__init. A second call while it
+// runs answers nil and does nothing. EPROGMISMATCH for another Version, after
+// which a Boot with the right one would work (defect B of the seed: there it
+// answered 0 with nothing initialised). An absent component is no error unless
+// it is essential.
+func (k *Kernel) Boot(ctx context.Context) error {
+	if v := k.o.Version; v != 0 && v != Version {
+		k.Msg.Printf("rump version mismatch, %d vs. %d", v, Version)
+		return fmt.Errorf("rump version mismatch, %d vs. %d: %w", v, Version, abi.EPROGMISMATCH)
+	}
+	k.mu.Lock()
+	switch k.state {
+	case Running, Booting:
+		k.mu.Unlock()
+		return nil
+	case Cold:
+		k.state = Booting
+		k.mu.Unlock()
+	default:
+		k.mu.Unlock()
+		return errRestart
+	}
+	loads := k.startLoading(ctx)
+	k.initCore()
+	err := k.initFactions(ctx, loads)
+	if err != nil {
+		k.Msg.Printf("boot: %v", err)
+		loads.drain(ctx)
+		k.Reboot(ctx, abi.RB_NOSYNC)
+		return err
+	}
+	k.mu.Lock()
+	k.state = Running
+	k.mu.Unlock()
+	return nil
+}
+
+// SetVersion changes what Boot compares, for an embedder that tries again.
+func (k *Kernel) SetVersion(v int) { k.o.Version = v }
+
+// initCore makes the subsystems that are always there. Steps that the Go
+// runtime does for us (allocators, mutexes, threads) are noted where they were.
+func (k *Kernel) initCore() {
+	k.step("entropy")
+	var seed [8]byte
+	k.hyp.Entropy(seed[:])
+	k.step("threads")
+	k.step("lwp0")
+	k.step("ksyms")
+	k.step("vm")
+	k.step("evcnt")
+	k.Evcnt = evcnt.New()
+	k.step("kprintf")
+	if k.o.Verbose {
+		k.Msg.Printf("rumpus %s", Getversion())
+	}
+	k.step("kauth")
+	k.Auth = kauth.New()
+	k.Auth.Suser()
+	k.step("proc0")
+	k.Files = &file.Table{}
+	k.Files.Max.Store(DefaultMaxFiles)
+	k.Procs = proc.NewTable(k.Files)
+	k.step("sysctl")
+	k.Sysctl = sysctl.New()
+	k.step("filedesc")
+	k.step("module")
+	k.step("devsw")
+	k.Dev = dev.New(dev.Options{RestartWait: k.o.RestartWait, Evcnt: k.Evcnt.Attach, Log: k.Msg.Logger("dev")})
+	log := k.Msg.Logger("vfs")
+	k.VFS = vfs.New(vfs.Options{
+		Now:         func() abi.Timespec { return abi.TimespecOf(k.hyp.Now()) },
+		MemLimit:    k.o.MemLimit,
+		Log:         log,
+		Files:       k.Files,
+		RestartWait: k.o.RestartWait,
+		Evcnt:       k.Evcnt.Attach,
+		Authorize: func(c *abi.Caller, want abi.AccMode, va *abi.Vattr, fsErr error) error {
+			return k.Auth.AuthorizeVnode(c.Cred, want, va, fsErr)
+		},
+		Privileged: func(c *abi.Caller, action string) error {
+			return k.Auth.Authorize(kauth.System, c.Cred, kauth.Action(action), nil)
+		},
+		OpenDev: func(ctx context.Context, c *abi.Caller, d abi.Dev, blk bool, flags int) (file.Ops, any, error) {
+			if blk {
+				return nil, nil, abi.ENXIO
+			}
+			return k.Dev.Open(ctx, c, d, flags)
+		},
+	})
+	k.Socket = socket.New(socket.Options{
+		Files: k.Files, RestartWait: k.o.RestartWait, Ifs: k.o.Ifs, Evcnt: k.Evcnt.Attach, Log: k.Msg.Logger("net"),
+		Authorize: func(c *abi.Caller, act socket.Action, _ abi.Sockaddr) error {
+			if act == socket.OpenRaw {
+				return k.Auth.Authorize(kauth.Network, c.Cred, kauth.RawSock, nil)
+			}
+			if k.Auth.Authorize(kauth.Network, c.Cred, kauth.PrivPort, nil) != nil {
+				return abi.EACCES
+			}
+			return nil
+		},
+	})
+	k.sys = &syscall.Kernel{
+		VFS: k.VFS, Socket: k.Socket, Dev: k.Dev, Sysctl: k.Sysctl, Evcnt: k.Evcnt, Msg: k.Msg, Procs: k.Procs, Files: k.Files,
+		Auth: k.Auth, Now: k.hyp.Now, Booted: k.boot, Random: k.hyp.Entropy, Reboot: k.requestReboot,
+		Calls: k.Evcnt.Attach("sysproxy", "syscalls"),
+	}
+	k.Mod = module.New(module.Deps{
+		Load: k.hyp.Load, Sysctl: k.Sysctl, Evcnt: k.Evcnt, Msg: k.Msg,
+		Factions: map[modapi.Class]module.Faction{
+			modapi.ClassVFS: vfsFaction{k.VFS}, modapi.ClassNet: netFaction{k.Socket}, modapi.ClassDriver: devFaction{k.Dev},
+		},
+		AttachFS: k.VFS.AttachFS, AttachChr: k.Dev.AttachChr, AttachDomain: k.Socket.AttachDomain, AttachIf: k.Socket.AttachIf,
+		Syscall: k.sys.Attach, DropSyscalls: k.sys.Detach, Ready: k.Socket.Ready, DevReady: k.Dev.DevReady,
+		Started: func(i *module.Instance) {
+			if k.o.Watch != nil {
+				k.o.Watch(k, i)
+			}
+		},
+	})
+	k.sys.Mod = k.Mod
+	if err := k.VFS.AttachFS("", "devfs", devfs.New(k.Dev), devfs.Caps); err != nil {
+		k.Msg.Printf("devfs: %v", err)
+	}
+	k.Procs.SetHooks(proc.Hooks{
+		VFSInit:    func() *vfs.Cwdinfo { return k.VFS.NewCwd() },
+		VFSRelease: func(c *vfs.Cwdinfo) { c.Release() },
+	})
+	k.sysctlInit()
+}
+
+// initFactions attaches the components in the order vfs, net, dev, then what
+// else there is, and mounts the root file system.
+func (k *Kernel) initFactions(ctx context.Context, loads *loads) error {
+	for _, f := range []struct {
+		name  string
+		class modapi.Class
+	}{{"vfs", modapi.ClassVFS}, {"net", modapi.ClassNet}, {"dev", modapi.ClassDriver}} {
+		k.step(f.name)
+		if err := k.attachClass(ctx, f.class, loads); err != nil {
+			return err
+		}
+	}
+	k.step("cold")
+	k.step("aiodoned")
+	k.step("sysctl_finalize")
+	k.Sysctl.Finalize()
+	k.step("modules")
+	for _, c := range []modapi.Class{modapi.ClassMisc, modapi.ClassExec, modapi.ClassSecmodel} {
+		if err := k.attachClass(ctx, c, loads); err != nil {
+			return err
+		}
+	}
+	k.step("rootfs")
+	if err := k.mountAll(ctx); err != nil {
+		return err
+	}
+	k.step("hostname")
+	name := k.o.Hostname
+	if name == "" {
+		name, _ = k.hyp.Hostname()
+	}
+	k.mu.Lock()
+	k.hostname = name[:min(len(name), 255)]
+	k.mu.Unlock()
+	k.step("proc0_fd")
+	return k.sysctlOptions()
+}
+
+// loads are the plugin processes that are being started.
+type loads struct {
+	mu sync.Mutex
+	m  map[string]*load
+}
+
+type load struct {
+	done chan struct{}
+	p    hyper.Plugin
+	err  error
+}
+
+// startLoading starts all plugin processes at once; they are attached in order.
+func (k *Kernel) startLoading(ctx context.Context) *loads {
+	ls := &loads{m: make(map[string]*load)}
+	for _, c := range k.o.Components {
+		l := &load{done: make(chan struct{})}
+		ls.m[c.Name] = l
+		go func() {
+			defer close(l.done)
+			ctx, cancel := context.WithTimeout(ctx, k.o.LoadTimeout)
+			defer cancel()
+			l.p, l.err = k.hyp.Load(ctx, hyper.PluginSpec{Instance: c.Name, Plugin: c.Plugin, Epoch: 1})
+		}()
+	}
+	return ls
+}
+
+// take answers the process of an instance, once.
+func (ls *loads) take(name string) (hyper.Plugin, error) {
+	ls.mu.Lock()
+	l := ls.m[name]
+	delete(ls.m, name)
+	ls.mu.Unlock()
+	<-l.done
+	return l.p, l.err
+}
+
+// drain stops the processes that nobody took.
+func (ls *loads) drain(ctx context.Context) {
+	ls.mu.Lock()
+	names := make([]string, 0, len(ls.m))
+	for n := range ls.m {
+		names = append(names, n)
+	}
+	ls.mu.Unlock()
+	for _, n := range names {
+		if p, err := ls.take(n); err == nil {
+			p.Stop(ctx)
+		}
+	}
+}
+
+// attachClass attaches the modules bound in this process and the components of
+// one class.
+func (k *Kernel) attachClass(ctx context.Context, class modapi.Class, ls *loads) error {
+	for _, m := range k.o.Modules {
+		info := m.Info()
+		if info.Class != class {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(ctx, k.o.LoadTimeout)
+		err := k.Mod.Start(ctx, module.StartSpec{Instance: info.Name, Plugin: info.Name, Source: module.Builtin, Props: k.o.Props[info.Name]}, inproc{m})
+		cancel()
+		if err != nil {
+			return err
+		}
+	}
+	for _, c := range k.o.Components {
+		if c.Class != class {
+			continue
+		}
+		p, err := ls.take(c.Name)
+		if err == nil {
+			ctx, cancel := context.WithTimeout(ctx, k.o.LoadTimeout)
+			err = k.Mod.Start(ctx, module.StartSpec{Instance: c.Name, Plugin: c.Plugin, Source: module.Boot, Essential: c.Essential, Props: c.Props}, p)
+			cancel()
+		}
+		if err != nil {
+			if c.Essential {
+				return fmt.Errorf("essential component %s: %w", c.Name, err)
+			}
+			k.Msg.Logger("boot").Error(fmt.Sprintf("component %s is absent: %v", c.Name, err))
+		}
+	}
+	return nil
+}
+
+// mountAll mounts the list, making mount points as it goes. A mount that fails
+// is told and left out, but for the root: without it the others make no sense.
+func (k *Kernel) mountAll(ctx context.Context) error {
+	mounts := k.o.Mounts
+	if mounts == nil {
+		mounts = []vfs.MountArgs{{Type: "tmpfs", Dir: "/"}, {Type: "devfs", Dir: "/dev"}}
+	}
+	if !k.VFS.Available() {
+		return nil
+	}
+	w := k.where0()
+	for i, m := range mounts {
+		if m.Dir != "/" {
+			if err := k.mkdirAll(ctx, w, m.Dir); err != nil {
+				k.Msg.Logger("boot").Error(fmt.Sprintf("mount point %s: %v", m.Dir, err))
+				continue
+			}
+		}
+		if _, err := k.VFS.Mount(ctx, w, m); err != nil {
+			k.Msg.Logger("boot").Error(fmt.Sprintf("mount %s on %s: %v", m.Type, m.Dir, err))
+			if i == 0 {
+				return nil
+			}
+		}
+	}
+	return nil
+}
+
+// where0 is proc0 as the one who walks paths.
+func (k *Kernel) where0() vfs.Where {
+	return vfs.Where{Caller: abi.KernelCaller, Cwd: k.Procs.Proc0.Cwd()}
+}
+
+func (k *Kernel) mkdirAll(ctx context.Context, w vfs.Where, dir string) error {
+	var todo []string
+	for d := path.Clean(dir); d != "/" && d != "."; d = path.Dir(d) {
+		todo = append(todo, d)
+	}
+	for _, d := range slices.Backward(todo) {
+		if err := k.VFS.Mkdir(ctx, w, d, 0o755); err != nil && abi.ErrnoOf(err) != abi.EEXIST {
+			return err
+		}
+	}
+	return nil
+}
+
+// inproc is a module bound in this process, as the plugin that it is not.
+type inproc struct{ m modapi.Module }
+
+func (p inproc) Modules() []modapi.Module { return []modapi.Module{p.m} }
+func (inproc) Pid() int                   { return 0 }
+func (inproc) Size() int64                { return 0 }
+func (inproc) Done() <-chan struct{}      { return nil }
+func (inproc) Cause() string              { return "" }
+func (inproc) Stop(context.Context)       {}

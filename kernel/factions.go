@@ -1,0 +1,61 @@
+package kernel
+
+import (
+	"context"
+	"strconv"
+	"strings"
+
+	"github.com/rumpus-kernel/rumpus/kernel/dev"
+	"github.com/rumpus-kernel/rumpus/kernel/module"
+	"github.com/rumpus-kernel/rumpus/kernel/socket"
+	"github.com/rumpus-kernel/rumpus/kernel/vfs"
+)
+
+// The three factions as the module layer knows them.
+var (
+	_ module.Faction = vfsFaction{}
+	_ module.Faction = netFaction{}
+	_ module.Faction = devFaction{}
+)
+
+type vfsFaction struct{ v *vfs.VFS }
+
+func (f vfsFaction) Available(on bool)                    { f.v.SetAvailable(on) }
+func (f vfsFaction) Down(inst string)                     { f.v.InstanceDown(inst) }
+func (f vfsFaction) Up(c context.Context, i string) error { return f.v.Remount(c, i) }
+func (f vfsFaction) Gone(inst string)                     { f.v.InstanceGone(inst) }
+func (f vfsFaction) InUse(inst, name string) bool         { return f.v.InUse(inst, name) }
+func (f vfsFaction) Detach(inst, name string)             { f.v.DetachFS(inst, name) }
+
+type netFaction struct{ l *socket.Layer }
+
+func (f netFaction) Available(on bool)                    { f.l.SetAvailable(on) }
+func (f netFaction) Down(inst string)                     { f.l.InstanceDown(inst) }
+func (f netFaction) Up(c context.Context, i string) error { return f.l.InstanceUp(c, i) }
+func (f netFaction) Gone(inst string)                     { f.l.DetachInstance(inst) }
+
+func (f netFaction) InUse(inst, name string) bool {
+	if af, ok := strings.CutPrefix(name, "af"); ok {
+		n, _ := strconv.Atoi(af)
+		return f.l.InUse(inst, n)
+	}
+	return false
+}
+
+func (f netFaction) Detach(inst, name string) {
+	if af, ok := strings.CutPrefix(name, "af"); ok {
+		n, _ := strconv.Atoi(af)
+		f.l.DetachDomain(inst, n)
+		return
+	}
+	f.l.DetachIf(inst, strings.TrimPrefix(name, "if"))
+}
+
+type devFaction struct{ s *dev.Switch }
+
+func (f devFaction) Available(on bool)                    { f.s.SetAvailable(on) }
+func (f devFaction) Down(inst string)                     { f.s.InstanceDown(inst) }
+func (f devFaction) Up(_ context.Context, i string) error { f.s.InstanceUp(i); return nil }
+func (f devFaction) Gone(inst string)                     { f.s.DetachInstance(inst) }
+func (f devFaction) InUse(inst, name string) bool         { return f.s.InUse(inst, name) }
+func (f devFaction) Detach(inst, name string)             { f.s.DetachChr(inst, name) }

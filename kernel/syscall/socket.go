@@ -1,0 +1,240 @@
+package syscall
+
+import (
+	"context"
+	"encoding/json"
+
+	"github.com/rumpus-kernel/rumpus/kernel/file"
+	"github.com/rumpus-kernel/rumpus/kernel/proc"
+	"github.com/rumpus-kernel/rumpus/modapi/abi"
+)
+
+// sock finds the socket of the descriptor in A[0]. ENOTSOCK.
+func sock(ctx context.Context, l *proc.Lwp, a *abi.Sysargs) (*file.File, error) {
+	f, err := get(l, a, 0)
+	if err != nil {
+		return nil, err
+	}
+	if f.Type != file.TypeSocket {
+		f.Release(ctx)
+		return nil, abi.ENOTSOCK
+	}
+	return f, nil
+}
+
+func sysSocket(ctx context.Context, k *Kernel, l *proc.Lwp, a *abi.Sysargs) error {
+	f, err := k.Socket.Socket(ctx, l.Caller(), a.Int(0), a.Int(1), a.Int(2))
+	if err != nil {
+		return err
+	}
+	return install(ctx, l, a, f, a.Int(1)&abi.SOCK_CLOEXEC != 0)
+}
+
+func sysSocketpair(ctx context.Context, k *Kernel, l *proc.Lwp, a *abi.Sysargs) error {
+	f, g, err := k.Socket.Socketpair(ctx, l.Caller(), a.Int(0), a.Int(1), a.Int(2))
+	if err != nil {
+		return err
+	}
+	if err := install(ctx, l, a, f, false); err != nil {
+		g.Release(ctx)
+		return err
+	}
+	first := a.R[0]
+	if err := install(ctx, l, a, g, false); err != nil {
+		l.Proc.Fd.Close(ctx, int(first))
+		return err
+	}
+	a.R[0], a.R[1] = first, a.R[0]
+	return nil
+}
+
+func sysBind(ctx context.Context, k *Kernel, l *proc.Lwp, a *abi.Sysargs) error {
+	return withAddr(ctx, l, a, k.Socket.Bind)
+}
+
+func sysConnect(ctx context.Context, k *Kernel, l *proc.Lwp, a *abi.Sysargs) error {
+	return withAddr(ctx, l, a, k.Socket.Connect)
+}
+
+func withAddr(ctx context.Context, l *proc.Lwp, a *abi.Sysargs, fn func(context.Context, *abi.Caller, *file.File, abi.Sockaddr) error) error {
+	f, err := sock(ctx, l, a)
+	if err != nil {
+		return err
+	}
+	defer f.Release(ctx)
+	sa, err := abi.ParseSockaddr(a.Addr)
+	if err != nil {
+		return err
+	}
+	return fn(ctx, l.Caller(), f, sa)
+}
+
+func sysListen(ctx context.Context, k *Kernel, l *proc.Lwp, a *abi.Sysargs) error {
+	f, err := sock(ctx, l, a)
+	if err != nil {
+		return err
+	}
+	defer f.Release(ctx)
+	return k.Socket.Listen(ctx, l.Caller(), f, a.Int(1))
+}
+
+// sysAccept is accept(2) and paccept(2): A = {fd, flags}.
+func sysAccept(ctx context.Context, k *Kernel, l *proc.Lwp, a *abi.Sysargs) error {
+	f, err := sock(ctx, l, a)
+	if err != nil {
+		return err
+	}
+	defer f.Release(ctx)
+	n, sa, err := k.Socket.Accept(ctx, l.Caller(), f, a.Int(1))
+	if err != nil {
+		return err
+	}
+	a.Addr = sa.Marshal()
+	return install(ctx, l, a, n, a.Int(1)&abi.SOCK_CLOEXEC != 0)
+}
+
+// sysSendto is sendto(2): A = {fd, flags}, Addr may be empty.
+func sysSendto(ctx context.Context, k *Kernel, l *proc.Lwp, a *abi.Sysargs) error {
+	f, err := sock(ctx, l, a)
+	if err != nil {
+		return err
+	}
+	defer f.Release(ctx)
+	var to abi.Sockaddr
+	if len(a.Addr) > 0 {
+		if to, err = abi.ParseSockaddr(a.Addr); err != nil {
+			return err
+		}
+	}
+	n, err := k.Socket.Sendto(ctx, l.Caller(), f, a.In, to, a.Int(1))
+	if n > 0 {
+		err = nil
+	}
+	a.R[0] = uint64(max(n, 0))
+	return err
+}
+
+// sysRecvfrom is recvfrom(2): A = {fd, flags}; Addr is the sender's.
+func sysRecvfrom(ctx context.Context, k *Kernel, l *proc.Lwp, a *abi.Sysargs) error {
+	f, err := sock(ctx, l, a)
+	if err != nil {
+		return err
+	}
+	defer f.Release(ctx)
+	n, from, err := k.Socket.Recvfrom(ctx, l.Caller(), f, a.Out, a.Int(1))
+	if err != nil {
+		return err
+	}
+	a.R[0] = uint64(n)
+	a.NO = min(n, len(a.Out)) // MSG_TRUNC answers the full length
+	a.Addr = nil
+	if !from.IsZero() {
+		a.Addr = from.Marshal()
+	}
+	return nil
+}
+
+func sysShutdown(ctx context.Context, k *Kernel, l *proc.Lwp, a *abi.Sysargs) error {
+	f, err := sock(ctx, l, a)
+	if err != nil {
+		return err
+	}
+	defer f.Release(ctx)
+	return k.Socket.Shutdown(ctx, l.Caller(), f, a.Int(1))
+}
+
+func sysSetsockopt(ctx context.Context, k *Kernel, l *proc.Lwp, a *abi.Sysargs) error {
+	f, err := sock(ctx, l, a)
+	if err != nil {
+		return err
+	}
+	defer f.Release(ctx)
+	return k.Socket.Setsockopt(ctx, l.Caller(), f, a.Int(1), a.Int(2), a.In)
+}
+
+func sysGetsockopt(ctx context.Context, k *Kernel, l *proc.Lwp, a *abi.Sysargs) error {
+	f, err := sock(ctx, l, a)
+	if err != nil {
+		return err
+	}
+	defer f.Release(ctx)
+	v, err := k.Socket.Getsockopt(ctx, l.Caller(), f, a.Int(1), a.Int(2))
+	if err != nil {
+		return err
+	}
+	a.NO = copy(a.Out, v)
+	return nil
+}
+
+func sysGetsockname(ctx context.Context, k *Kernel, l *proc.Lwp, a *abi.Sysargs) error {
+	return sockname(ctx, l, a, k.Socket.Getsockname)
+}
+
+func sysGetpeername(ctx context.Context, k *Kernel, l *proc.Lwp, a *abi.Sysargs) error {
+	return sockname(ctx, l, a, k.Socket.Getpeername)
+}
+
+func sockname(ctx context.Context, l *proc.Lwp, a *abi.Sysargs, fn func(context.Context, *abi.Caller, *file.File) (abi.Sockaddr, error)) error {
+	f, err := sock(ctx, l, a)
+	if err != nil {
+		return err
+	}
+	defer f.Release(ctx)
+	sa, err := fn(ctx, l.Caller(), f)
+	if err != nil {
+		return err
+	}
+	a.Addr = sa.Marshal()
+	return nil
+}
+
+// ifRow is an interface as sysIfstat lists it.
+type ifRow struct {
+	Name       string   `json:"name"`
+	Class      string   `json:"class"`
+	Flags      []string `json:"flags"`
+	MTU        uint32   `json:"mtu"`
+	Addrs      []string `json:"addrs"`
+	InPackets  uint64   `json:"in_packets"`
+	InBytes    uint64   `json:"in_bytes"`
+	InErrors   uint64   `json:"in_errors"`
+	InDrops    uint64   `json:"in_drops"`
+	OutPackets uint64   `json:"out_packets"`
+	OutBytes   uint64   `json:"out_bytes"`
+	OutErrors  uint64   `json:"out_errors"`
+}
+
+var ifFlagNames = []struct {
+	bit  uint32
+	name string
+}{
+	{abi.IFF_UP, "UP"}, {abi.IFF_BROADCAST, "BROADCAST"}, {abi.IFF_LOOPBACK, "LOOPBACK"},
+	{abi.IFF_POINTOPOINT, "POINTOPOINT"}, {abi.IFF_RUNNING, "RUNNING"}, {abi.IFF_MULTICAST, "MULTICAST"},
+}
+
+// sysIfstat lists the interfaces as a JSON array.
+func sysIfstat(ctx context.Context, k *Kernel, _ *proc.Lwp, a *abi.Sysargs) error {
+	rows := []ifRow{}
+	for _, i := range k.Socket.Ifs(ctx) {
+		r := ifRow{Name: i.Name, Class: i.Class, Flags: []string{}, MTU: i.MTU, Addrs: []string{},
+			InPackets: i.Stats.InPackets, InBytes: i.Stats.InBytes, InErrors: i.Stats.InErrors, InDrops: i.Stats.InDrops,
+			OutPackets: i.Stats.OutPackets, OutBytes: i.Stats.OutBytes, OutErrors: i.Stats.OutErrors}
+		if i.Stats.MTU != 0 {
+			r.MTU = i.Stats.MTU
+		}
+		for _, f := range ifFlagNames {
+			if i.Flags&f.bit != 0 {
+				r.Flags = append(r.Flags, f.name)
+			}
+		}
+		for _, p := range i.Addrs {
+			r.Addrs = append(r.Addrs, p.String())
+		}
+		rows = append(rows, r)
+	}
+	b, err := json.Marshal(rows)
+	if err != nil {
+		return err
+	}
+	return answer(a, b)
+}

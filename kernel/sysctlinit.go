@@ -1,0 +1,109 @@
+package kernel
+
+import (
+	"encoding/json"
+	"fmt"
+	"runtime"
+	"sort"
+	"strconv"
+
+	"github.com/rumpus-kernel/rumpus/kernel/kprintf"
+	"github.com/rumpus-kernel/rumpus/kernel/proc"
+	"github.com/rumpus-kernel/rumpus/kernel/sysctl"
+	"github.com/rumpus-kernel/rumpus/modapi/abi"
+)
+
+// sysctlInit adds the kernel's own nodes.
+func (k *Kernel) sysctlInit() {
+	machine := runtime.GOARCH
+	if machine == "arm64" {
+		machine = "aarch64"
+	}
+	ncpu := k.o.NCPU
+	if ncpu == 0 {
+		ncpu = k.hyp.NCPU()
+	}
+	for _, n := range []sysctl.Node{
+		{Name: "kern.ostype", Type: sysctl.TypeString, Desc: "Operating system type", Get: sysctl.Const("rumpus")},
+		{Name: "kern.osrelease", Type: sysctl.TypeString, Desc: "Operating system release", Get: sysctl.Const(Getversion().String())},
+		{Name: "kern.osrevision", Type: sysctl.TypeInt, Desc: "Kernel ABI version", Get: sysctl.Const(strconv.Itoa(int(Getversion())))},
+		{Name: "kern.version", Type: sysctl.TypeString, Desc: "Kernel version", Get: sysctl.Const("rumpus " + Getversion().String() + " (" + runtime.Version() + ")")},
+		{Name: "kern.hostname", Type: sysctl.TypeString, Desc: "System hostname", Get: k.getHostname, Set: k.setHostname},
+		{Name: "kern.maxfiles", Type: sysctl.TypeInt, Desc: "Maximum number of open files", Get: sysctl.Int(k.Files.Max.Load), Set: k.setMaxfiles},
+		{Name: "kern.openfiles", Type: sysctl.TypeInt, Desc: "Open files", Get: sysctl.Int(k.Files.Count)},
+		{Name: "kern.maxproc", Type: sysctl.TypeInt, Desc: "Maximum number of processes", Get: sysctl.Const(strconv.Itoa(proc.MaxProcs))},
+		{Name: "kern.boottime", Type: sysctl.TypeStruct, Desc: "System boot time, seconds since 1970", Get: sysctl.Const(strconv.FormatInt(k.boot.Unix(), 10))},
+		{Name: "kern.state", Type: sysctl.TypeString, Desc: "State of the kernel", Get: func() string { return string(k.State()) }},
+		{Name: "kern.msgbufsize", Type: sysctl.TypeInt, Desc: "Size of the message buffer, bytes", Get: sysctl.Const(strconv.Itoa(kprintf.Size))},
+		{Name: "kern.msgbuf", Type: sysctl.TypeStruct, Desc: "Message buffer", Get: func() string { b, _ := k.Msg.Read(0); return string(b) }},
+		{Name: "kern.evcnt", Type: sysctl.TypeStruct, Desc: "Event counters, as JSON", Get: k.getEvcnt},
+		{Name: "kern.module.autoload", Type: sysctl.TypeBool, Desc: "Modules can be autoloaded", Get: sysctl.Const("0")},
+		{Name: "kern.boottrace", Type: sysctl.TypeStruct, Desc: "Boot steps in order, as JSON", Get: func() string { b, _ := json.Marshal(k.BootTrace()); return string(b) }},
+		{Name: "hw.model", Type: sysctl.TypeString, Desc: "Machine model", Get: sysctl.Const("rumpcore (virtual)")},
+		{Name: "hw.machine", Type: sysctl.TypeString, Desc: "Machine class", Get: sysctl.Const("rump")},
+		{Name: "hw.machine_arch", Type: sysctl.TypeString, Desc: "Machine CPU class", Get: sysctl.Const(machine)},
+		{Name: "hw.ncpu", Type: sysctl.TypeInt, Desc: "Number of CPUs", Get: sysctl.Const(strconv.Itoa(ncpu))},
+		{Name: "hw.pagesize", Type: sysctl.TypeInt, Desc: "Page size, bytes", Get: sysctl.Const(strconv.Itoa(abi.PageSize))},
+		{Name: "vfs.generic.fstypes", Type: sysctl.TypeString, Desc: "File-system types, as JSON", Get: k.getFstypes},
+		{Name: "vfs.pagecache.bytes", Type: sysctl.TypeQuad, Desc: "Memory of file pages, bytes", Get: sysctl.Int(k.VFS.PageBytes)},
+		{Name: "vfs.vnodes", Type: sysctl.TypeQuad, Desc: "Vnodes in memory", Get: sysctl.Int(k.VFS.Vnodes)},
+	} {
+		if err := k.Sysctl.Create(n); err != nil {
+			k.Msg.Printf("%v", err)
+		}
+	}
+}
+
+func (k *Kernel) getHostname() string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.hostname
+}
+
+func (k *Kernel) setHostname(s string) error {
+	if len(s) > 255 {
+		return abi.ENAMETOOLONG
+	}
+	k.mu.Lock()
+	k.hostname = s
+	k.mu.Unlock()
+	return nil
+}
+
+func (k *Kernel) setMaxfiles(s string) error {
+	n, err := strconv.ParseInt(s, 0, 32)
+	if err != nil || n < 16 {
+		return fmt.Errorf("kern.maxfiles must be at least 16: %w", abi.EINVAL)
+	}
+	k.Files.Max.Store(n)
+	return nil
+}
+
+func (k *Kernel) getEvcnt() string {
+	b, _ := json.Marshal(k.Evcnt.Rows())
+	return string(b)
+}
+
+func (k *Kernel) getFstypes() string {
+	names := []string{}
+	for _, t := range k.VFS.Types() {
+		names = append(names, t.Name)
+	}
+	b, _ := json.Marshal(names)
+	return string(b)
+}
+
+// sysctlOptions sets what the options ask for, in order of name.
+func (k *Kernel) sysctlOptions() error {
+	var names []string
+	for n := range k.o.Sysctl {
+		names = append(names, n)
+	}
+	sort.Strings(names)
+	for _, n := range names {
+		if err := k.Sysctl.Set(n, k.o.Sysctl[n]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
