@@ -86,7 +86,7 @@ func (s *sink) Write(p []byte) (int, error) {
 // stream: ENOTCONN, EPIPE, ECONNRESET and other errors of the connection;
 // datagrams: EDESTADDRREQ, EISCONN (To on a connected socket), EMSGSIZE,
 // EACCES (broadcast), EADDRNOTAVAIL (port 0), EHOSTUNREACH, ENETUNREACH,
-// ECONNREFUSED (of an earlier one). MSG_OOB is EOPNOTSUPP, control messages
+// ENETDOWN, ECONNREFUSED (of an earlier one). MSG_OOB is EOPNOTSUPP, control messages
 // EINVAL.
 func (d *Domain) Send(_ context.Context, id abi.SockID, req sockops.SendReq, src abi.Iov) (int, error) {
 	s, err := d.sock(id)
@@ -119,10 +119,14 @@ func (d *Domain) Send(_ context.Context, id abi.SockID, req sockops.SendReq, src
 	}
 	opts.Atomic = true
 	n, terr := s.ep.Write(newSource(src), opts)
-	if terr != nil {
-		return 0, wrap("send", terr)
+	switch terr.(type) {
+	case nil:
+		return int(n), nil
+	case *tcpip.ErrInvalidEndpointState:
+		// The route is to an interface that is down.
+		return 0, fmt.Errorf("send: %w", abi.ENETDOWN)
 	}
-	return int(n), nil
+	return 0, wrap("send", terr)
 }
 
 func (s *sock) sendStream(p *source) (int, error) {
