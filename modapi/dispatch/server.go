@@ -1,0 +1,268 @@
+package dispatch
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/rumpus-kernel/rumpus/modapi"
+	"github.com/rumpus-kernel/rumpus/modapi/abi"
+	"github.com/rumpus-kernel/rumpus/modapi/devops"
+	"github.com/rumpus-kernel/rumpus/modapi/sockops"
+	"github.com/rumpus-kernel/rumpus/modapi/stream"
+	"github.com/rumpus-kernel/rumpus/modapi/vfsops"
+	"github.com/rumpus-kernel/rumpus/modapi/wire"
+)
+
+// Options of a Server.
+type Options struct {
+	// Log is the modules' logger. nil sends the lines to the kernel.
+	Log modapi.Logger
+	// Granted are the descriptors that the host opened, by name. Each is
+	// given out as a duplicate.
+	Granted map[string]*os.File
+	// Instance is the name of the plugin instance in the configuration.
+	Instance string
+	// Exit, for tests, is called instead of letting a module's panic end the
+	// process. The request stays without an answer.
+	Exit func(code int)
+	// EvcntPeriod is how often changed counters are sent (1 s).
+	EvcntPeriod time.Duration
+	// Stream are options of the stream; the epoch is the kernel's.
+	Stream stream.Options
+}
+
+// Server serves the modules of one process to one kernel.
+type Server struct {
+	opt   Options
+	mods  []*mod
+	ready chan struct{} // closed when there is a stream
+
+	mu       sync.RWMutex
+	conn     *stream.Conn
+	epoch    abi.Epoch
+	fstypes  map[string]fstype
+	chrs     map[uint32]chr
+	domains  map[int]domain
+	ifs      map[string]ifclass
+	sysctls  map[uint64]sysctl
+	syscalls map[int]syscallFn
+	mounts   map[abi.Fsid]*mount
+	socks    map[abi.SockID]domain
+	nextNode uint64
+
+	notes notes
+}
+
+// What is attached, each with its module.
+type (
+	fstype struct {
+		m    *mod
+		t    vfsops.FSType
+		caps vfsops.Caps
+	}
+	chr struct {
+		m *mod
+		d devops.Chr
+	}
+	domain struct {
+		m *mod
+		d sockops.Domain
+	}
+	ifclass struct {
+		m *mod
+		c sockops.IfClass
+	}
+	sysctl struct {
+		m *mod
+		n modapi.SysctlNode
+	}
+	syscallFn struct {
+		m  *mod
+		fn modapi.SyscallFn
+	}
+	mount struct {
+		m  *mod
+		fs vfsops.FS
+	}
+)
+
+// mod is one module of the process.
+type mod struct {
+	s     *Server
+	index int
+	m     modapi.Module
+
+	life  sync.Mutex // one life operation at a time
+	state modState   // under Server.mu
+}
+
+type modState uint8
+
+const (
+	idle modState = iota
+	starting
+	running
+)
+
+// New makes a server for the modules of a process.
+func New(mods []modapi.Module, opt Options) *Server {
+	if opt.EvcntPeriod <= 0 {
+		opt.EvcntPeriod = time.Second
+	}
+	s := &Server{
+		opt:      opt,
+		ready:    make(chan struct{}),
+		fstypes:  make(map[string]fstype),
+		chrs:     make(map[uint32]chr),
+		domains:  make(map[int]domain),
+		ifs:      make(map[string]ifclass),
+		sysctls:  make(map[uint64]sysctl),
+		syscalls: make(map[int]syscallFn),
+		mounts:   make(map[abi.Fsid]*mount),
+		socks:    make(map[abi.SockID]domain),
+	}
+	s.notes.init()
+	for i, m := range mods {
+		s.mods = append(s.mods, &mod{s: s, index: i, m: m})
+	}
+	return s
+}
+
+// SetGranted replaces Options.Granted, before the first Init.
+func (s *Server) SetGranted(files map[string]*os.File) { s.opt.Granted = files }
+
+// ServeStream serves the kernel on nc until the connection ends or ctx does,
+// and returns why: io.EOF when the kernel went away. A server has one stream;
+// another one is EBUSY.
+func (s *Server) ServeStream(ctx context.Context, nc net.Conn) error {
+	s.mu.Lock()
+	if s.conn != nil {
+		s.mu.Unlock()
+		nc.Close()
+		return fmt.Errorf("a second stream: %w", abi.EBUSY)
+	}
+	opt := s.opt.Stream
+	opt.Epoch = s.epoch
+	c := stream.New(nc, s, opt)
+	s.conn = c
+	s.mu.Unlock()
+	close(s.ready)
+	stop := context.AfterFunc(ctx, func() { c.Close() })
+	defer stop()
+	s.notes.run(c, s.opt.EvcntPeriod) // returns when c has ended
+	c.Wait()
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return c.Err()
+}
+
+// upcall sends a request to the kernel and waits for the answer. With res, it
+// is parsed from the reply.
+func (s *Server) upcall(op wire.Op, object uint64, args []byte, res interface{ Parse([]byte) error }) error {
+	s.mu.RLock()
+	c := s.conn
+	s.mu.RUnlock()
+	if c == nil {
+		return fmt.Errorf("%s: no stream to the kernel: %w", op, abi.ENOTCONN)
+	}
+	k := stream.GetCall()
+	defer k.Release()
+	k.Header.Op, k.Header.Object = op, object
+	k.Args = append(k.Args, args...)
+	if err := c.Call(context.Background(), k); err != nil {
+		return fmt.Errorf("%s: %w", op, err)
+	}
+	if res != nil {
+		return res.Parse(k.Reply)
+	}
+	return nil
+}
+
+// Serve implements stream.Handler.
+func (s *Server) Serve(ctx context.Context, req *stream.Request) {
+	if s.opt.Exit != nil {
+		defer func() {
+			if p := recover(); p != nil {
+				req.Drop()
+				fmt.Fprintf(os.Stderr, "panic: %v\n\n%s", p, debug.Stack())
+				s.opt.Exit(2)
+			}
+		}()
+	}
+	a := answer{}
+	err := s.serve(ctx, req, &a)
+	if err == nil {
+		req.Reply(0, a.args, a.payload())
+	} else {
+		req.Reply(abi.ErrnoOf(err), errText(req.Header.Op, err), nil)
+	}
+	a.free()
+}
+
+// errText is the text that goes with an error: only for rare operations, where
+// people read it, and only if it says more than the number.
+func errText(op wire.Op, err error) []byte {
+	if op.Class() != wire.ClassAdmin {
+		return nil
+	}
+	if _, plain := err.(abi.Errno); plain {
+		return nil
+	}
+	return wire.ErrText(nil, err.Error())
+}
+
+// answer is what a request is answered with.
+type answer struct {
+	args []byte
+	buf  *[]byte // from the pool
+	data []byte  // or the module's
+	n    int     // bytes of buf that count
+	one  [1][]byte
+}
+
+// room is a buffer for the payload of the reply.
+func (a *answer) room(n int) abi.Iov {
+	a.buf = stream.GetBuf(n)
+	a.one[0] = *a.buf
+	return a.one[:]
+}
+
+func (a *answer) payload() abi.Iov {
+	switch {
+	case a.data != nil:
+		a.one[0] = a.data
+	case a.buf != nil && a.n > 0:
+		a.one[0] = (*a.buf)[:a.n]
+	default:
+		return nil
+	}
+	return a.one[:]
+}
+
+func (a *answer) free() {
+	if a.buf != nil {
+		stream.PutBuf(a.buf)
+	}
+}
+
+func (s *Server) serve(ctx context.Context, req *stream.Request, a *answer) error {
+	switch req.Header.Op.Family() {
+	case wire.FamVFS:
+		return s.serveVFS(ctx, req, a)
+	case wire.FamSock:
+		return s.serveSock(ctx, req, a)
+	case wire.FamDev:
+		return s.serveDev(ctx, req, a)
+	case wire.FamSys:
+		return s.serveSys(ctx, req, a)
+	case wire.FamLife:
+		return s.serveLife(ctx, &req.Header, req.Args, a)
+	}
+	return abi.ENOSYS
+}

@@ -1,0 +1,176 @@
+package stream
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rumpus-kernel/rumpus/modapi/abi"
+	"github.com/rumpus-kernel/rumpus/modapi/wire"
+)
+
+// Handler serves the peer's requests.
+type Handler interface {
+	// Serve answers req by req.Reply before it returns; else it is answered
+	// EIO. ctx ends when the peer gives up or the connection ends. One-way
+	// requests are served by the reader itself: no waiting, no reply.
+	Serve(ctx context.Context, req *Request)
+}
+
+// HandlerFunc is a function that serves.
+type HandlerFunc func(ctx context.Context, req *Request)
+
+// Serve calls f.
+func (f HandlerFunc) Serve(ctx context.Context, req *Request) { f(ctx, req) }
+
+// Request is a request of the peer, valid until Serve returns. Args belongs to
+// the handler for good; Payload is reused afterwards.
+type Request struct {
+	Header  wire.Header
+	Args    []byte
+	Payload []byte
+
+	c       *Conn
+	ctx     *reqCtx
+	buf     *[]byte // Payload's, from the pool
+	replied atomic.Bool
+}
+
+// Reply answers the request; errno 0 is success, otherwise args may be a text
+// (wire.ErrText) and there is no payload. A payload longer than the peer asked
+// for is answered E2BIG instead. Only the first Reply counts. It returns when
+// the reply is written or the connection has failed.
+func (r *Request) Reply(errno abi.Errno, args []byte, payload abi.Iov) {
+	if r.Header.Flags&wire.FlagOneway != 0 || !r.replied.CompareAndSwap(false, true) {
+		return
+	}
+	n := payload.Len()
+	switch {
+	case errno < 0 || errno > 255:
+		errno, args, payload, n = abi.EIO, nil, nil, 0
+	case errno != 0:
+		payload, n = nil, 0
+	case n > int(r.Header.ReplyLen) || len(args) > wire.MaxArgs:
+		errno, args, payload, n = abi.E2BIG, nil, nil, 0
+	}
+	h := wire.Header{
+		Op: r.Header.Op, Flags: wire.FlagReply, ReqID: r.Header.ReqID, Errno: int32(errno),
+		OpSeq: r.Header.OpSeq, Object: r.Header.Object,
+		ArgsLen: uint32(len(args)), PayloadLen: uint32(n), Class: r.Header.Class, Rank: r.Header.Rank,
+	}
+	r.c.unserve(r.Header.ReqID)
+	r.c.writeReply(&h, args, payload)
+}
+
+// Drop gives the request up without an answer, for a handler whose process is
+// about to end.
+func (r *Request) Drop() { r.replied.Store(true) }
+
+// reqCtx is the context of one request. It is cheaper than a derived context,
+// which matters because every request has one.
+type reqCtx struct {
+	parent context.Context
+
+	mu    sync.Mutex
+	done  chan struct{}
+	err   error
+	after map[*func()]struct{}
+}
+
+var closedChan = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
+
+func (x *reqCtx) Deadline() (time.Time, bool) { return time.Time{}, false }
+func (x *reqCtx) Value(key any) any           { return x.parent.Value(key) }
+
+func (x *reqCtx) Err() error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.err
+}
+
+func (x *reqCtx) Done() <-chan struct{} {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.done == nil {
+		if x.err != nil {
+			x.done = closedChan
+		} else {
+			x.done = make(chan struct{})
+		}
+	}
+	return x.done
+}
+
+// AfterFunc lets the context package hang derived contexts on x without a
+// goroutine each.
+func (x *reqCtx) AfterFunc(f func()) func() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.err != nil {
+		go f()
+		return func() bool { return false }
+	}
+	if x.after == nil {
+		x.after = make(map[*func()]struct{})
+	}
+	key := &f
+	x.after[key] = struct{}{}
+	return func() bool {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		_, ok := x.after[key]
+		delete(x.after, key)
+		return ok
+	}
+}
+
+func (x *reqCtx) cancel() {
+	x.mu.Lock()
+	if x.err != nil {
+		x.mu.Unlock()
+		return
+	}
+	x.err = context.Canceled
+	if x.done != nil {
+		close(x.done)
+	}
+	after := x.after
+	x.after = nil
+	x.mu.Unlock()
+	for f := range after {
+		go (*f)()
+	}
+}
+
+// Pools of payload buffers, by size.
+var payloadPools [3]sync.Pool
+
+var payloadSizes = [...]int{4 << 10, 64 << 10, wire.MaxPayload}
+
+// GetBuf takes a buffer of n bytes, at most wire.MaxPayload, from a pool.
+// PutBuf gives it back. Its contents are arbitrary.
+func GetBuf(n int) *[]byte {
+	for i, size := range payloadSizes {
+		if n <= size {
+			if p, ok := payloadPools[i].Get().(*[]byte); ok {
+				*p = (*p)[:n]
+				return p
+			}
+			b := make([]byte, n, size)
+			return &b
+		}
+	}
+	b := make([]byte, n)
+	return &b
+}
+
+// PutBuf gives a buffer of GetBuf back.
+func PutBuf(p *[]byte) {
+	for i, size := range payloadSizes {
+		if cap(*p) == size {
+			payloadPools[i].Put(p)
+			return
+		}
+	}
+}
