@@ -79,6 +79,7 @@ type domain struct {
 	af      int
 	inst    *instance
 	pending *generation // attached, not yet up; protected by Layer.mu
+	was     bool        // has been up; protected by Layer.mu
 	live    atomic.Pointer[generation]
 	gone    atomic.Bool // detached for good
 }
@@ -169,7 +170,8 @@ func (l *Layer) instanceLocked(name string) *instance {
 
 // AttachDomain registers a protocol family for a plugin instance
 // (domain_attach). Sockets can be made once InstanceUp was called. An instance
-// that is down may attach again what it had. The instance "" is the kernel
+// that is down may attach again what it had, also more than once, if an attempt to
+// restart it failed. The instance "" is the kernel
 // itself: its domains are up at once and do not fill the net slot. EEXIST if
 // somebody else has the family; EAFNOSUPPORT for a number that is none.
 func (l *Layer) AttachDomain(inst string, af int, d sockops.Domain) error {
@@ -180,7 +182,7 @@ func (l *Layer) AttachDomain(inst string, af int, d sockops.Domain) error {
 	defer l.mu.Unlock()
 	in := l.instanceLocked(inst)
 	dm := l.domains[af]
-	if dm != nil && (dm.inst != in || dm.live.Load() != nil || dm.pending != nil) {
+	if dm != nil && (dm.inst != in || dm.live.Load() != nil || dm.pending != nil && !dm.was) {
 		return fmt.Errorf("attach domain %d: %w", af, abi.EEXIST)
 	}
 	if dm == nil {
@@ -203,10 +205,10 @@ func (l *Layer) AttachIf(inst, class string, c sockops.IfClass) error {
 	defer l.mu.Unlock()
 	in := l.instanceLocked(inst)
 	ic := l.classes[class]
-	if ic != nil && (ic.inst != in || ic.live || ic.c != nil) {
+	if ic != nil && (ic.inst != in || ic.live || ic.c != nil && !ic.was) {
 		return fmt.Errorf("attach interface class %q: %w", class, abi.EEXIST)
 	}
-	l.classes[class] = &ifclass{inst: in, c: c}
+	l.classes[class] = &ifclass{inst: in, c: c, was: ic != nil && ic.was}
 	return nil
 }
 
@@ -235,6 +237,56 @@ func (l *Layer) DetachInstance(inst string) {
 	l.mu.Unlock()
 	l.killAll(in)
 	in.sel.Notify()
+}
+
+// DetachDomain takes one family of an instance away for good, as
+// DetachInstance does with all (domain_detach).
+func (l *Layer) DetachDomain(inst string, af int) {
+	l.mu.Lock()
+	dm := l.domains[af]
+	if dm == nil || dm.inst.name != inst {
+		l.mu.Unlock()
+		return
+	}
+	dm.live.Store(nil)
+	dm.gone.Store(true)
+	delete(l.domains, af)
+	l.mu.Unlock()
+	l.socks.Range(func(_, v any) bool {
+		if s := v.(*Socket); s.dom == dm {
+			if s.mortal() {
+				s.kill()
+			}
+			s.sel.Notify()
+		}
+		return true
+	})
+	dm.inst.sel.Notify()
+}
+
+// DetachIf takes one interface class of an instance away. Its interfaces stay
+// in the table, for a class that attaches later.
+func (l *Layer) DetachIf(inst, class string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if ic := l.classes[class]; ic != nil && ic.inst.name == inst {
+		delete(l.classes, class)
+	}
+}
+
+// InUse reports whether there are sockets of a family of an instance.
+func (l *Layer) InUse(inst string, af int) bool {
+	l.mu.Lock()
+	dm := l.domains[af]
+	l.mu.Unlock()
+	used := false
+	if dm != nil && dm.inst.name == inst {
+		l.socks.Range(func(_, v any) bool {
+			used = v.(*Socket).dom == dm
+			return !used
+		})
+	}
+	return used
 }
 
 // Ready is the domains' upcall: a socket may have become ready. It never

@@ -24,6 +24,7 @@ type ifclass struct {
 	inst *instance
 	c    sockops.IfClass // nil: its process died
 	live bool            // its interfaces have been made
+	was  bool            // it has been live
 }
 
 // IfInfo describes an interface: its configuration, and what it does.
@@ -263,6 +264,7 @@ func (l *Layer) configureLocked(ctx context.Context, in *instance) (errs []error
 	l.mu.Lock()
 	for _, ic := range todo {
 		ic.live = ic.c != nil // nil: it died meanwhile
+		ic.was = true
 	}
 	l.mu.Unlock()
 	return errs

@@ -115,7 +115,7 @@ func (l *Layer) InstanceUp(ctx context.Context, inst string) error {
 	for dm, g := range gens {
 		// Not if it died or was detached meanwhile.
 		if dm.pending == g && !dm.gone.Load() {
-			dm.pending = nil
+			dm.pending, dm.was = nil, true
 			dm.live.Store(g)
 		}
 	}

@@ -152,7 +152,7 @@ func (s *Socket) wait(ctx context.Context, m waitMode, try func(g *generation) e
 		again := false // EAGAIN: sleep until an edge
 		switch {
 		case st == dead:
-			if reached && !m.once {
+			if reached {
 				s.pending.Store(0)
 				return abi.ECONNRESET
 			}

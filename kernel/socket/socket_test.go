@@ -272,23 +272,26 @@ func TestInterrupted(t *testing.T) {
 	k.n.slow = make(chan struct{})
 	defer close(k.n.slow)
 	nb := k.sock(abi.SOCK_STREAM)
-	for name, call := range map[string]func(ctx context.Context) error{
-		"accept":  func(ctx context.Context) error { _, _, err := k.Accept(ctx, root, l, 0); return err },
-		"recv":    func(ctx context.Context) error { _, err := k.Recv(ctx, root, srv, make([]byte, 1), 0); return err },
-		"connect": func(ctx context.Context) error { return k.Connect(ctx, root, nb, addr(80)) },
-		"send": func(ctx context.Context) error {
+	for _, c := range []struct {
+		name string
+		call func(ctx context.Context) error
+	}{
+		{"accept", func(ctx context.Context) error { _, _, err := k.Accept(ctx, root, l, 0); return err }},
+		{"recv", func(ctx context.Context) error { _, err := k.Recv(ctx, root, srv, make([]byte, 1), 0); return err }},
+		{"connect", func(ctx context.Context) error { return k.Connect(ctx, root, nb, addr(80)) }},
+		{"send", func(ctx context.Context) error {
 			n, err := k.Send(ctx, root, cl, make([]byte, 20), 0)
 			if n == 10 && err == nil {
 				_, err = k.Send(ctx, root, cl, make([]byte, 20), 0)
 			}
 			return err
-		},
+		}},
 	} {
 		ctx, cancel := context.WithCancel(context.Background())
 		done := make(chan error, 1)
-		go func() { done <- call(ctx) }()
+		go func() { done <- c.call(ctx) }()
 		cancel()
-		want(t, name, <-done, abi.EINTR)
+		want(t, c.name, <-done, abi.EINTR)
 	}
 }
 
@@ -435,6 +438,10 @@ func TestAttach(t *testing.T) {
 	want(t, "domain of another", k.AttachDomain("net2", abi.AF_INET, k.n), abi.EEXIST)
 	want(t, "class twice", k.AttachIf("net2", "lo", fakeIf{k.n}), abi.EEXIST)
 	want(t, "no family", k.AttachDomain("net", 0, k.n), abi.EAFNOSUPPORT)
+	k.crash()
+	k.attach(10) // its Init fails after this
+	k.boot(10)
+	k.sock(abi.SOCK_STREAM)
 	calls := 0
 	k.opts.Autoload = func(ctx context.Context, af int) error {
 		calls++
