@@ -146,6 +146,38 @@ func TestAcceptEdge(t *testing.T) {
 	}
 }
 
+// TestEdgesCoalesce has a hundred datagrams come to a socket that nobody reads:
+// one edge for it, and none for the sender.
+func TestEdgesCoalesce(t *testing.T) {
+	k := boot(t)
+	a, b := k.socket(abi.AF_INET, abi.SOCK_DGRAM), k.socket(abi.AF_INET, abi.SOCK_DGRAM)
+	wantErr(t, "bind", b.bind(lo4), 0)
+	wantErr(t, "connect", a.start(b.name(false)), 0)
+	before := k.edges.Load()
+	for range 100 {
+		if _, err := a.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Two at first, since both sockets are new and their edges are armed.
+	if n := k.edges.Load() - before; n == 0 || n > 2 {
+		t.Errorf("%d edges for 100 datagrams", n)
+	}
+	for range 100 {
+		if _, err := b.Read(make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Drained, so the next one has its edge, with no call in between.
+	before = k.edges.Load()
+	if _, err := a.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	if n := k.edges.Load() - before; n != 1 {
+		t.Errorf("%d edges after the socket was drained", n)
+	}
+}
+
 func BenchmarkStream(b *testing.B) {
 	for _, size := range []int{4 << 10, 64 << 10, 1 << 20} {
 		b.Run(fmt.Sprint(size), func(b *testing.B) {

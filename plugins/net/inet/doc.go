@@ -17,9 +17,10 @@
 // Nothing waits: netstack answers "would block" and notifies a waiter queue,
 // which each socket listens to from the moment it exists, and which becomes
 // Kernel.Ready. No edge is lost between a refused call and the wait that
-// follows it, because the listener is always registered: what happens after
-// the refusal is notified. An accepted connection is live before it has an id,
-// so Accept sends one edge with what is ready already.
+// follows it: the listener is always registered, and a refusal, like a Poll,
+// arms the edge before the look that it rests on (sock.go). Edges that nobody
+// can wait for are not sent. An accepted connection is live before it has an
+// id, so Accept sends an edge if something is ready already.
 //
 // What goes wrong: notifications come with endpoint locks held, so that
 // Kernel.Ready must not call back into the module; the interface forbids it.

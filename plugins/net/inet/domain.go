@@ -98,6 +98,7 @@ func (d *Domain) Connect(_ context.Context, id abi.SockID, a abi.Sockaddr) error
 	if s.state() == tcp.StateListen {
 		return fmt.Errorf("connect %s: %w", a, abi.EOPNOTSUPP)
 	}
+	s.arm(evAll)
 	switch err := s.ep.Connect(f); err.(type) {
 	case nil:
 		// The handshake is over, and the edge has said so.
@@ -149,17 +150,20 @@ func (d *Domain) Accept(_ context.Context, ls, as abi.SockID) (abi.Sockaddr, err
 	}
 	var peer tcpip.FullAddress
 	ep, q, terr := s.ep.Accept(&peer)
+	if wouldBlock(terr) {
+		s.arm(evIn)
+		ep, q, terr = s.ep.Accept(&peer)
+	}
 	if terr != nil {
 		return abi.Sockaddr{}, wrap("accept", terr)
 	}
+	s.drained(evIn)
 	n, err := d.m.add(as, d.af, abi.SOCK_STREAM, ep, q)
 	if err != nil {
 		return abi.Sockaddr{}, err
 	}
 	// What came before the listener was registered is in the state now.
-	if ev := n.poll(); ev != 0 {
-		d.m.k.Ready(sockops.Ready{Sock: as, Events: ev})
-	}
+	n.drained(evAll)
 	return sockaddr(d.af, peer), nil
 }
 

@@ -104,3 +104,9 @@ func wrap(op string, err tcpip.Error) error {
 		return fmt.Errorf("%s: %w", op, e)
 	}
 }
+
+// wouldBlock reports whether err is netstack's "not now".
+func wouldBlock(err tcpip.Error) bool {
+	_, ok := err.(*tcpip.ErrWouldBlock)
+	return ok
+}

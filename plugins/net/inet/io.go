@@ -63,6 +63,10 @@ type sink struct {
 	drop bool
 }
 
+// full reports whether a stream may have more than fitted. A datagram is
+// always all there was.
+func (s *sink) full() bool { return !s.drop && s.cur == len(s.v) }
+
 // Write takes what fits.
 func (s *sink) Write(p []byte) (int, error) {
 	n := 0
@@ -118,7 +122,7 @@ func (d *Domain) Send(_ context.Context, id abi.SockID, req sockops.SendReq, src
 		opts.To = &to
 	}
 	opts.Atomic = true
-	n, terr := s.ep.Write(newSource(src), opts)
+	n, terr := s.write(newSource(src), opts)
 	switch terr.(type) {
 	case nil:
 		return int(n), nil
@@ -127,6 +131,38 @@ func (d *Domain) Send(_ context.Context, id abi.SockID, req sockops.SendReq, src
 		return 0, fmt.Errorf("send: %w", abi.ENETDOWN)
 	}
 	return 0, wrap("send", terr)
+}
+
+// write writes to the endpoint. A write that would block asks for the edge and
+// tries again, for the case that it came in between.
+func (s *sock) write(p *source, opts tcpip.WriteOptions) (int64, tcpip.Error) {
+	n, err := s.ep.Write(p, opts)
+	if wouldBlock(err) {
+		s.arm(evOut)
+		n, err = s.ep.Write(p, opts)
+	}
+	if err == nil && p.Len() > 0 {
+		s.drained(evOut)
+	}
+	return n, err
+}
+
+// read reads from the endpoint, as write writes. A sink that was not filled
+// leaves nothing behind.
+func (s *sock) read(w *sink, opts tcpip.ReadOptions) (tcpip.ReadResult, tcpip.Error) {
+	r, err := s.ep.Read(w, opts)
+	if wouldBlock(err) {
+		s.arm(evIn)
+		r, err = s.ep.Read(w, opts)
+	}
+	switch {
+	case err != nil || w.full():
+	case opts.Peek:
+		s.arm(evIn) // what was peeked at would count as new
+	default:
+		s.drained(evIn)
+	}
+	return r, err
 }
 
 func (s *sock) sendStream(p *source) (int, error) {
@@ -138,7 +174,7 @@ func (s *sock) sendStream(p *source) (int, error) {
 	if p.Len() == 0 {
 		return 0, nil
 	}
-	n, err := s.ep.Write(p, tcpip.WriteOptions{Atomic: true})
+	n, err := s.write(p, tcpip.WriteOptions{Atomic: true})
 	if err != nil {
 		s.told(err)
 		return 0, wrap("send", err)
@@ -164,7 +200,7 @@ func (d *Domain) Recv(_ context.Context, id abi.SockID, req sockops.RecvReq, dst
 	}
 	opts.NeedRemoteAddr = true
 	w := &sink{v: dst, drop: true}
-	r, terr := s.ep.Read(w, opts)
+	r, terr := s.read(w, opts)
 	switch terr.(type) {
 	case nil:
 	case *tcpip.ErrClosedForReceive:
@@ -181,16 +217,20 @@ func (d *Domain) Recv(_ context.Context, id abi.SockID, req sockops.RecvReq, dst
 
 func (s *sock) recvStream(opts tcpip.ReadOptions, dst abi.Iov) (sockops.RecvRes, error) {
 	st := s.state()
+	if connecting(st) {
+		s.arm(evIn)
+		if st = s.state(); connecting(st) {
+			return sockops.RecvRes{}, abi.EAGAIN
+		}
+	}
 	switch {
-	case connecting(st):
-		return sockops.RecvRes{}, abi.EAGAIN
 	case unconnected(st):
 		return sockops.RecvRes{}, fmt.Errorf("receive: %w", abi.ENOTCONN)
 	case s.rdShut.Load() || dst.Len() == 0:
 		return sockops.RecvRes{}, nil
 	}
 	w := &sink{v: dst}
-	r, err := s.ep.Read(w, opts)
+	r, err := s.read(w, opts)
 	switch err.(type) {
 	case nil:
 	case *tcpip.ErrClosedForReceive:

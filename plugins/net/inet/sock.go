@@ -24,35 +24,76 @@ type sock struct {
 	q     *waiter.Queue
 	entry waiter.Entry
 
-	connected atomic.Bool  // dgram: has a peer, so that sendto is EISCONN
-	rdShut    atomic.Bool  // stream: reading was shut down
-	debug     atomic.Bool  // SO_DEBUG, kept and without effect
-	lingerSec atomic.Int32 // SO_LINGER's time while it is off
+	armed     atomic.Uint32 // abi.PollEvents whose next edge is wanted
+	connected atomic.Bool   // dgram: has a peer, so that sendto is EISCONN
+	rdShut    atomic.Bool   // stream: reading was shut down
+	debug     atomic.Bool   // SO_DEBUG, kept and without effect
+	lingerSec atomic.Int32  // SO_LINGER's time while it is off
+}
+
+// The edges of one direction are coalesced: one is sent only if the kernel may
+// wait for it, which it can only after a call that told it "not now": a Poll,
+// an EAGAIN, or a call that left nothing behind. Such a call arms the
+// direction; the edge that is sent disarms it. Without this, every segment and
+// every datagram would cost an upcall.
+//
+// Arming comes before the look at the endpoint that the answer rests on. A
+// change of state comes before its notification. So either the notification
+// sees the direction armed, or the look sees the change.
+const (
+	evIn  = abi.POLLIN | abi.POLLRDNORM
+	evOut = abi.POLLOUT
+	evAll = evIn | evOut
+)
+
+// arm asks for the next edges of ev.
+func (s *sock) arm(ev abi.PollEvents) { s.armed.Or(uint32(ev)) }
+
+// fire sends the edges of ev that are armed, and disarms them.
+func (s *sock) fire(ev abi.PollEvents) {
+	if s.armed.Load()&uint32(ev) == 0 {
+		return
+	}
+	if ev &= abi.PollEvents(s.armed.And(^uint32(ev))); ev != 0 {
+		s.m.k.Ready(sockops.Ready{Sock: s.id, Events: ev})
+	}
+}
+
+// drained arms ev after a call that may have left nothing there. If there is
+// something by now, its notification may have come too early: the edge is sent
+// here.
+func (s *sock) drained(ev abi.PollEvents) {
+	s.arm(ev)
+	if now := s.ready() & ev; now != 0 {
+		s.fire(now)
+	}
 }
 
 // NotifyEvent turns a notification of netstack into an edge for the kernel.
 // It runs with locks of netstack held.
 func (s *sock) NotifyEvent(mask waiter.EventMask) {
+	if mask&(waiter.EventErr|waiter.EventHUp|waiter.EventRdHUp) != 0 {
+		// An error or end makes reads and writes answer at once. It is
+		// rare, and never held back.
+		s.armed.And(^uint32(evAll))
+		s.m.k.Ready(sockops.Ready{Sock: s.id, Events: evAll})
+		return
+	}
 	var ev abi.PollEvents
 	if mask&waiter.ReadableEvents != 0 {
-		ev |= abi.POLLIN | abi.POLLRDNORM
+		ev |= evIn
 	}
 	if mask&waiter.WritableEvents != 0 {
-		ev |= abi.POLLOUT
+		ev |= evOut
 	}
-	if mask&(waiter.EventErr|waiter.EventHUp|waiter.EventRdHUp) != 0 {
-		// An error or end makes reads and writes answer at once.
-		ev |= abi.POLLIN | abi.POLLRDNORM | abi.POLLOUT
-	}
-	if ev != 0 {
-		s.m.k.Ready(sockops.Ready{Sock: s.id, Events: ev})
-	}
+	s.fire(ev)
 }
 
 // add enters an endpoint into the table and listens to it from now on. EEXIST
 // if the id is taken; the endpoint is gone then.
 func (m *Module) add(id abi.SockID, af, typ int, ep tcpip.Endpoint, q *waiter.Queue) (*sock, error) {
 	s := &sock{m: m, id: id, af: af, typ: typ, ep: ep, q: q}
+	s.arm(evAll)
 	if _, dup := m.socks.LoadOrStore(id, s); dup {
 		ep.Abort()
 		return nil, fmt.Errorf("socket %d: %w", id, abi.EEXIST)
@@ -125,21 +166,22 @@ func (d *Domain) Poll(_ context.Context, id abi.SockID) (abi.PollEvents, error) 
 	if err != nil {
 		return 0, err
 	}
-	return s.poll(), nil
+	s.arm(evAll)
+	return s.ready(), nil
 }
 
-func (s *sock) poll() abi.PollEvents {
-	const in = abi.POLLIN | abi.POLLRDNORM
+// ready is what Poll answers.
+func (s *sock) ready() abi.PollEvents {
 	r := s.ep.Readiness(waiter.ReadableEvents | waiter.WritableEvents | waiter.EventErr)
 	if r&waiter.EventErr != 0 {
-		return in | abi.POLLOUT
+		return evAll
 	}
 	var ev abi.PollEvents
 	if r&waiter.ReadableEvents != 0 || s.rdShut.Load() {
-		ev |= in
+		ev |= evIn
 	}
 	if r&waiter.WritableEvents != 0 {
-		ev |= abi.POLLOUT
+		ev |= evOut
 	}
 	return ev
 }
