@@ -3,6 +3,7 @@ package rumpclient
 import (
 	"context"
 	"net"
+	"time"
 
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
 )
@@ -116,6 +117,7 @@ func (c *Client) Listen(ctx context.Context, network, address string) (net.Liste
 	if err != nil {
 		return nil, err
 	}
+	s.remote = nil
 	return &Listener{s}, nil
 }
 
@@ -148,6 +150,9 @@ func (l *Listener) Accept() (net.Conn, error) {
 	}
 	return Conn{newSock(l.s.c, fd, l.s.af, l.s.net, true, local, from)}, nil
 }
+
+// SetDeadline limits how long Accept waits.
+func (l *Listener) SetDeadline(t time.Time) error { return l.s.SetReadDeadline(t) }
 
 // Close stops listening; an Accept that waits ends.
 func (l *Listener) Close() error { return l.s.Close() }
