@@ -18,6 +18,12 @@ type upcalls Link
 func (u *upcalls) Serve(ctx context.Context, req *stream.Request) {
 	l := (*Link)(u)
 	op := req.Header.Op
+	l.mu.Lock() // also waits for Open to have made the link
+	var m *module
+	if req.Header.Object < uint64(len(l.mods)) {
+		m = l.mods[req.Header.Object]
+	}
+	l.mu.Unlock()
 	switch op {
 	case wire.OpReady:
 		l.ready(req)
@@ -26,12 +32,6 @@ func (u *upcalls) Serve(ctx context.Context, req *stream.Request) {
 		l.devReady(req)
 		return
 	}
-	l.mu.Lock()
-	var m *module
-	if req.Header.Object < uint64(len(l.mods)) {
-		m = l.mods[req.Header.Object]
-	}
-	l.mu.Unlock()
 	if m == nil {
 		l.lie("%s by module %d", op, req.Header.Object)
 		return
