@@ -132,7 +132,9 @@ func (r *rig) file(d abi.Handle, name, text string) abi.Handle {
 
 func (r *rig) mkdir(d abi.Handle, name string) abi.Handle {
 	r.Helper()
-	m, err := r.Mkdir(ctx, r.req(d, name))
+	req := r.req(d, name)
+	req.Mode = 0o750
+	m, err := r.Mkdir(ctx, req)
 	r.ok(err)
 	return m.Node.Handle
 }
@@ -831,6 +833,26 @@ func TestMountRefusals(t *testing.T) {
 	info := m.Info()
 	if err := info.Check(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestOldLinux opens as on a Linux without openat2.
+func TestOldLinux(t *testing.T) {
+	root, err := unix.Open("/", unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(root)
+	if _, err := openOld(root, "proc", unix.O_PATH|unix.O_NOFOLLOW, 0); err != unix.EXDEV {
+		t.Fatal("another mount:", err)
+	}
+	fd, err := openOld(root, "etc", unix.O_PATH|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unix.Close(fd)
+	if _, err := openBeneath(root, "proc", unix.O_PATH, 0); err != unix.EXDEV {
+		t.Fatal("another mount:", err)
 	}
 }
 
