@@ -42,7 +42,8 @@ func newClient(s *server, nc net.Conn, p Peer) *client {
 	c.conn = stream.New(nc, stream.HandlerFunc(func(ctx context.Context, r *stream.Request) {
 		<-ready // conn is set
 		c.serve(ctx, r)
-	}), stream.Options{Workers: MaxCalls, MaxRequests: MaxCalls, Backpressure: true, MaxCalls: 1})
+	}), stream.Options{Workers: MaxCalls, MaxRequests: MaxCalls, MaxCalls: 1,
+		WriteTimeout: s.opt.IOTimeout, FrameTimeout: s.opt.IOTimeout})
 	close(ready)
 	return c
 }

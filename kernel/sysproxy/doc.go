@@ -9,16 +9,18 @@
 // says whether it may come in, Options.NewProc makes its process, and the answer
 // carries the process's number; a refusal carries the reason. From then on every
 // request is SYSCALL. Each runs in a goroutine of its own, so that an accept that
-// waits holds up nobody, MaxCalls at a time; more are not read until one ends.
-// When the client gives up on a call (CANCEL) the call's context ends and it is
-// answered with what it has come to. When the connection ends, by death or
-// otherwise, the contexts of all calls end and Proc.Close closes its descriptors.
+// waits holds up nobody. A client has at most MaxCalls of them in flight: it
+// waits itself for one to end, since a server that would stop reading for its
+// sake could see neither its CANCELs nor its death. When the client gives up on a
+// call (CANCEL) the call's context ends and it is answered with what it has come
+// to. When the connection ends, by death or otherwise, the contexts of all calls
+// end and Proc.Close closes its descriptors.
 //
 // # What a hostile client can do
 //
 // To others: nothing. What breaks the rules of a frame or of the sequence above
-// ends the connection, as do half a frame for longer than 5 seconds and answers
-// that are not read for 5 seconds. Memory that calls in flight hold is bounded
+// ends the connection, as do more than MaxCalls calls, half a frame for longer
+// than 5 seconds and answers that are not read for 5 seconds. Memory that calls in flight hold is bounded
 // by CallMemory for each client (ENOBUFS beyond), clients by Options.Clients
 // (EAGAIN), connections that have not said HELLO or are being refused by
 // maxStrangers (closed at once).

@@ -20,7 +20,8 @@ import (
 const (
 	// DefaultClients bounds the clients at a time.
 	DefaultClients = 256
-	// MaxCalls bounds the system calls of one client at a time.
+	// MaxCalls bounds the system calls of one client at a time; a client
+	// that sends more is ended.
 	MaxCalls = 1024
 	// CallMemory bounds what In and Out of one client's calls hold at a
 	// time, in bytes.
@@ -68,6 +69,9 @@ type Options struct {
 	Version string
 	// HelloTimeout replaces the constant in tests.
 	HelloTimeout time.Duration
+	// IOTimeout bounds the rest of a frame that has begun and an answer
+	// that is not read; 0 is 5 s.
+	IOTimeout time.Duration
 	// CallMemory replaces the constant in tests.
 	CallMemory int64
 
