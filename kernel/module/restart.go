@@ -2,12 +2,17 @@ package module
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/rumpus-kernel/rumpus/kernel/hyper"
 	"github.com/rumpus-kernel/rumpus/modapi"
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
 )
+
+// ErrEnded is the answer of Up for an instance that is not waiting for a new
+// process: it was unloaded, or given up.
+var ErrEnded = errors.New("has ended")
 
 // Proc is the instance's process now, with its generation; nil if the
 // instance has ended or is down.
@@ -62,7 +67,7 @@ func (m *Manager) Up(ctx context.Context, i *Instance, p hyper.Plugin) error {
 	m.tab.Lock()
 	if m.inst[i.Name] != i || i.state != Restarting {
 		m.tab.Unlock()
-		return fmt.Errorf("instance %s: %w", i.Name, abi.ENOENT)
+		return fmt.Errorf("instance %s: %w", i.Name, ErrEnded)
 	}
 	mods := append([]*Mod(nil), i.mods...)
 	i.epoch++

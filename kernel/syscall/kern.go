@@ -26,11 +26,11 @@ const (
 	SysctlList = 2
 )
 
-func ret(v uint32) fn {
-	return func(_ context.Context, _ *Kernel, _ *proc.Lwp, a *abi.Sysargs) error {
-		a.R[0] = uint64(v)
-		return nil
-	}
+func sysZero(context.Context, *Kernel, *proc.Lwp, *abi.Sysargs) error { return nil }
+
+func sysGetpid(_ context.Context, _ *Kernel, l *proc.Lwp, a *abi.Sysargs) error {
+	a.R[0] = uint64(l.Proc.Pid)
+	return nil
 }
 
 // id makes a call that answers something of the caller's credentials.

@@ -1,0 +1,345 @@
+// Package run is `rumpus run`: a host process around one kernel. It boots the
+// kernel of a configuration, serves clients on a unix socket, restarts
+// components, and ends everything in order.
+//
+// The sequence: components are started together, the kernel boots, the socket
+// is opened, a line beginning "ready" goes to standard output, and then it
+// waits: for reboot(2), SIGTERM or SIGINT (both: sync, unmount, exit 0; a
+// second signal: at once), or the kernel's panic (exit 70).
+//
+// Who may connect: the socket's directory is the user's own and 0700, the
+// socket has the configured mode, and the peer's uid is checked. The uid of the
+// host is the super-user inside; root of the machine as well.
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"golang.org/x/sys/unix"
+
+	"github.com/rumpus-kernel/rumpus/host/config"
+	"github.com/rumpus-kernel/rumpus/host/supervise"
+	"github.com/rumpus-kernel/rumpus/kernel"
+	"github.com/rumpus-kernel/rumpus/kernel/hyper"
+	"github.com/rumpus-kernel/rumpus/kernel/module"
+	"github.com/rumpus-kernel/rumpus/kernel/sysproxy"
+	"github.com/rumpus-kernel/rumpus/kernel/vfs"
+	"github.com/rumpus-kernel/rumpus/modapi"
+	"github.com/rumpus-kernel/rumpus/modapi/abi"
+)
+
+// Exit codes of `rumpus run`.
+const (
+	ExitOK     = 0
+	ExitFailed = 1 // the boot failed, the socket is taken
+	ExitConfig = 2
+	ExitPanic  = 70
+)
+
+// Options of a run.
+type Options struct {
+	Config  *config.Config
+	Stdout  io.Writer // the ready line
+	Stderr  io.Writer // log and console
+	Verbose bool      // log at least at level info
+	Environ []string  // nil = the process's
+}
+
+// Run boots the kernel, serves it until it ends or ctx does, and answers the
+// exit code.
+func Run(ctx context.Context, o Options) int {
+	h, code := newHost(o)
+	if h == nil {
+		return code
+	}
+	defer h.close()
+	return h.run(ctx)
+}
+
+type host struct {
+	o      Options
+	cfg    *config.Config
+	log    hclog.Logger
+	logOut io.Closer
+	sup    *supervise.Supervisor
+	k      *kernel.Kernel
+	reboot chan int
+}
+
+func newHost(o Options) (*host, int) {
+	h := &host{o: o, cfg: o.Config, reboot: make(chan int, 1)}
+	if err := h.openLog(); err != nil {
+		fmt.Fprintf(o.Stderr, "rumpus: %v\n", err)
+		return nil, ExitConfig
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		fmt.Fprintf(o.Stderr, "rumpus: %v\n", err)
+		return nil, ExitFailed
+	}
+	dir := filepath.Dir(exe)
+	policy := make(map[string]supervise.Policy)
+	for _, c := range h.cfg.Enabled() {
+		policy[c.Name] = supervise.Policy{Grants: c.Grant, StartTimeout: c.StartTimeout, Budget: c.Restart.Budget, Window: c.Restart.Window}
+	}
+	h.sup = supervise.NewSupervisor(func(name string) (string, error) { return h.cfg.PluginPath(name, dir) }, policy, h.log)
+	h.k = kernel.New(h.kernelOptions())
+	return h, 0
+}
+
+// openLog opens the host's log: hclog, quiet by default.
+func (h *host) openLog() error {
+	out := h.o.Stderr
+	if f := h.cfg.Log.File; f != "" {
+		file, err := os.OpenFile(f, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+		if err != nil {
+			return fmt.Errorf("log/file: %w", err)
+		}
+		out, h.logOut = file, file
+	}
+	level := hclog.LevelFromString(h.cfg.Log.Level)
+	if h.o.Verbose && (level == hclog.NoLevel || level > hclog.Info) {
+		level = hclog.Info
+	}
+	h.log = hclog.New(&hclog.LoggerOptions{Name: "rumpus", Level: level, Output: out, JSONFormat: h.cfg.Log.JSON})
+	return nil
+}
+
+func (h *host) kernelOptions() kernel.Options {
+	c := h.cfg
+	o := kernel.Options{
+		Hyper:    hypercalls{h: h},
+		Hostname: c.Kernel.Hostname,
+		NCPU:     c.Kernel.NCPU.Count(),
+		MemLimit: c.Kernel.Memlimit.Of(memTotal()),
+		Verbose:  c.Kernel.Verbose,
+		Threads:  &c.Kernel.Threads,
+		Sysctl:   make(map[string]string),
+		Mounts:   []vfs.MountArgs{},
+		LogSink:  h.kernelLog,
+		OnReboot: func(howto int) {
+			select {
+			case h.reboot <- howto:
+			default:
+			}
+		},
+		Watch: func(k *kernel.Kernel, i *module.Instance) { h.sup.Watch(k.Mod, i) },
+	}
+	for name, v := range c.Kernel.Sysctl {
+		o.Sysctl[name] = sysctlText(v)
+	}
+	for _, comp := range c.Enabled() {
+		o.Components = append(o.Components, kernel.Component{Name: comp.Name, Plugin: comp.Plugin, Class: classOf(comp.Class),
+			Essential: comp.Essential, Props: modapi.Props(comp.Props)})
+		o.RestartWait = max(o.RestartWait, comp.Restart.Wait)
+		o.LoadTimeout = max(o.LoadTimeout, comp.StartTimeout+5*time.Second)
+	}
+	for _, m := range c.Mounts {
+		o.Mounts = append(o.Mounts, mountArgs(m))
+	}
+	return o
+}
+
+func classOf(s string) modapi.Class {
+	switch s {
+	case "vfs":
+		return modapi.ClassVFS
+	case "net":
+		return modapi.ClassNet
+	case "dev":
+		return modapi.ClassDriver
+	}
+	return modapi.ClassMisc
+}
+
+func sysctlText(v any) string {
+	switch v := v.(type) {
+	case bool:
+		if v {
+			return "1"
+		}
+		return "0"
+	}
+	return fmt.Sprint(v)
+}
+
+// memTotal is the machine's memory in bytes.
+func memTotal() int64 {
+	var si unix.Sysinfo_t
+	if unix.Sysinfo(&si) != nil {
+		return 0
+	}
+	return int64(si.Totalram) * int64(si.Unit)
+}
+
+// kernelLog passes the kernel's records on to the host's log.
+func (h *host) kernelLog(level, msg string, kv []any) {
+	name, text, ok := strings.Cut(msg, ": ")
+	log := h.log
+	if ok && modapi.ValidName(name) {
+		log, msg = h.log.Named(name), text
+	}
+	switch level {
+	case "debug":
+		log.Debug(msg, kv...)
+	case "info":
+		log.Info(msg, kv...)
+	case "warn":
+		log.Warn(msg, kv...)
+	default:
+		log.Error(msg, kv...)
+	}
+}
+
+func (h *host) close() {
+	h.sup.Close()
+	if h.logOut != nil {
+		h.logOut.Close()
+	}
+}
+
+func (h *host) run(ctx context.Context) int {
+	sigs := make(chan os.Signal, 4)
+	signal.Notify(sigs, syscall.SIGINT, syscall.SIGTERM)
+	defer signal.Stop(sigs)
+
+	bootCtx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	booted := make(chan error, 1)
+	go func() { booted <- h.k.Boot(bootCtx) }()
+	select {
+	case err := <-booted:
+		if err != nil {
+			return h.fail(err)
+		}
+	case <-sigs:
+		cancel()
+		if err := <-booted; err == nil {
+			h.k.Reboot(context.Background(), 0)
+		}
+		return ExitOK
+	}
+
+	path := h.cfg.SocketPath(h.environ())
+	l, err := listen(path, os.FileMode(h.cfg.Server.Mode.Perm()))
+	if err != nil {
+		h.k.Reboot(context.Background(), 0)
+		return h.fail(err)
+	}
+	serveCtx, stopServing := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	go func() { served <- h.serve(serveCtx, l) }()
+	stop := func() {
+		stopServing()
+		l.Close()
+		<-served
+		os.Remove(path)
+	}
+	fmt.Fprintf(h.o.Stdout, "ready: unix://%s pid=%d (try: rumpus --server unix://%s ls -l /)\n", path, os.Getpid(), path)
+
+	howto := 0
+	select {
+	case <-ctx.Done():
+	case <-sigs:
+	case howto = <-h.reboot:
+		// Let the reply to halt get out before its client is cut off.
+		h.settle()
+	case <-h.k.Done():
+	}
+	return h.shutdown(howto, sigs, stop)
+}
+
+// shutdown ends the kernel in order; a second signal ends it at once.
+func (h *host) shutdown(howto int, sigs <-chan os.Signal, stop func()) int {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		stop()
+		h.k.Reboot(ctx, howto)
+	}()
+	for {
+		select {
+		case <-ended:
+			if s := h.k.PanicString(); s != "" {
+				fmt.Fprintf(h.o.Stderr, "rumpus: kernel panic: %s\n", s)
+				return ExitPanic
+			}
+			return ExitOK
+		case <-sigs:
+			if h.k.State() != kernel.Halted {
+				fmt.Fprintln(h.o.Stderr, "rumpus: second signal: ending at once, nothing more is synced")
+				return ExitFailed
+			}
+			cancel()
+		}
+	}
+}
+
+// settle gives clients a moment to read what they were answered.
+func (h *host) settle() {
+	t := time.NewTimer(20 * time.Millisecond)
+	defer t.Stop()
+	<-t.C
+}
+
+func (h *host) fail(err error) int {
+	fmt.Fprintf(h.o.Stderr, "rumpus: %v\n", err)
+	if errors.Is(err, abi.EPROGMISMATCH) || errors.Is(err, abi.ENOENT) {
+		return ExitConfig
+	}
+	return ExitFailed
+}
+
+func (h *host) environ() []string {
+	if h.o.Environ != nil {
+		return h.o.Environ
+	}
+	return os.Environ()
+}
+
+func (h *host) serve(ctx context.Context, l net.Listener) error {
+	return sysproxy.Serve(ctx, l, sysproxy.Options{
+		Clients: h.cfg.Server.Clients,
+		Log:     h.k.Msg.Logger("sysproxy"),
+		Evcnt:   h.k.Evcnt.Attach,
+		NewProc: func(_ context.Context, p sysproxy.Peer) (sysproxy.Proc, error) {
+			return h.k.NewProc(p.Name, credOf(p.Uid, p.Gid))
+		},
+	})
+}
+
+// credOf is who a peer is inside: the host's own uid and root are the
+// super-user, everybody else is himself.
+func credOf(uid, gid uint32) *abi.Cred {
+	if uid == 0 || int(uid) == os.Getuid() {
+		return abi.Root
+	}
+	return abi.NewCred(uid, gid)
+}
+
+// hypercalls is the host towards the kernel.
+type hypercalls struct {
+	hyper.Base
+	h *host
+}
+
+func (c hypercalls) Console(p []byte) { c.h.o.Stderr.Write(p) }
+func (c hypercalls) NCPU() int        { return runtime.NumCPU() }
+
+func (c hypercalls) Load(ctx context.Context, s hyper.PluginSpec) (hyper.Plugin, error) {
+	return c.h.sup.Load(ctx, s)
+}
