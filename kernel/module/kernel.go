@@ -110,6 +110,9 @@ func (k *kernel) Sysctl(n modapi.SysctlNode) error {
 	if err := k.may("sysctl " + n.Name); err != nil {
 		return err
 	}
+	if k.x.Name != k.x.Info.Name { // a further instance of the module
+		n.Name += "@" + k.x.Inst.Name
+	}
 	return k.m.d.Sysctl.Create(sysctl.Node{Name: n.Name, Type: sysctl.TypeString, Desc: n.Desc, Get: n.Get, Set: n.Set, Owner: k.x.owner()})
 }
 
