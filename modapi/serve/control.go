@@ -11,12 +11,13 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
+	"github.com/rumpus-kernel/rumpus/modapi/wire"
 )
 
 // Major is the wire major number that this SDK speaks, the key of go-plugin's
 // VersionedPlugins. A host and a component without a common one refuse each
 // other (EPROGMISMATCH).
-const Major = 1
+const Major = wire.Major
 
 // MaxMessage bounds a control message in bytes, both ways.
 const MaxMessage = 1 << 20

@@ -6,7 +6,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -68,11 +67,10 @@ func grantedFiles() (map[string]*os.File, error) {
 		}
 		granted.files = make(map[string]*os.File, len(fds))
 		for name, fd := range fds {
-			if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil {
+			if !takeOver(fd, 0) {
 				granted.err = fmt.Errorf("grant %q: descriptor %d is not open: %w", name, fd, abi.EBADF)
 				return
 			}
-			syscall.CloseOnExec(fd)
 			granted.files[name] = os.NewFile(uintptr(fd), name)
 		}
 	})

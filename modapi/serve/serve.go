@@ -13,6 +13,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/go-plugin"
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
@@ -104,16 +105,13 @@ func notice(w io.Writer, modules []string) {
 // inherited takes over the two fixed descriptors: it starts to watch the
 // liveness pipe and returns the data plane.
 func inherited() (net.Conn, error) {
-	syscall.CloseOnExec(FdLive)
-	syscall.CloseOnExec(FdStream)
-	var st syscall.Stat_t
-	if err := syscall.Fstat(FdLive, &st); err != nil || st.Mode&syscall.S_IFMT != syscall.S_IFIFO {
+	if !takeOver(FdLive, syscall.S_IFIFO) {
 		return nil, fmt.Errorf("descriptor %d is not the liveness pipe: %w", FdLive, abi.EBADF)
 	}
-	f := os.NewFile(FdStream, "stream")
-	if f == nil {
+	if !takeOver(FdStream, syscall.S_IFSOCK) {
 		return nil, fmt.Errorf("descriptor %d is not the data plane: %w", FdStream, abi.EBADF)
 	}
+	f := os.NewFile(FdStream, "stream")
 	nc, err := net.FileConn(f)
 	f.Close()
 	if err != nil {
@@ -126,6 +124,22 @@ func inherited() (net.Conn, error) {
 	}
 	go watchHost(os.NewFile(FdLive, "liveness"))
 	return nc, nil
+}
+
+// takeOver makes an inherited descriptor ours, not to be inherited further.
+// It reports false if there is none of that number and type (0 = any). One
+// that already closes on exec was not inherited: it is the Go runtime's own.
+func takeOver(fd int, typ uint32) bool {
+	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
+	if err != nil || flags&unix.FD_CLOEXEC != 0 {
+		return false
+	}
+	var st syscall.Stat_t
+	if typ != 0 && (syscall.Fstat(fd, &st) != nil || st.Mode&syscall.S_IFMT != typ) {
+		return false
+	}
+	syscall.CloseOnExec(fd)
+	return true
 }
 
 // watchHost ends the process when the host is gone. Nothing is flushed or
