@@ -4,7 +4,6 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -177,15 +176,11 @@ func TestGrantMapsIDs(t *testing.T) {
 
 // asUser runs fn with the file system ids of a user, on this thread only.
 func asUser(uid uintptr, fn func()) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		runtime.LockOSThread() // and never unlocked: the thread ends here
+	onFreshThread(func() { // never the main thread, which would stay like that
 		_, _, _ = syscall.RawSyscall(unix.SYS_SETFSGID, uid, 0, 0)
 		_, _, _ = syscall.RawSyscall(unix.SYS_SETFSUID, uid, 0, 0)
 		fn()
-	}()
-	<-done
+	})
 }
 
 func TestSwapMap(t *testing.T) {

@@ -176,6 +176,7 @@ func (l *launcher) explain(ctx context.Context, limit time.Duration, err error) 
 	if pid == 0 {
 		return because(abi.EIO, "%s", oneLine(err.Error()))
 	}
+	waitFor(l.dead, deathGrace)
 	l.fence()
 	waitFor(l.dead, killWait)
 	waitFor(l.drained, 2*pipeLinger) // for its last words

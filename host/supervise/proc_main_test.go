@@ -223,7 +223,7 @@ func rawStderr() *os.File {
 // startRole starts the test binary as a component.
 func startRole(t testing.TB, role string, change ...func(*Spec)) (*Process, error) {
 	t.Helper()
-	s := Spec{Instance: "vfs", Path: os.Args[0], Env: []string{envRole + "=" + role}, StartTimeout: 20 * time.Second}
+	s := Spec{Instance: "vfs", Path: os.Args[0], Env: []string{envRole + "=" + role, "GORACE=atexit_sleep_ms=0"}, StartTimeout: 20 * time.Second}
 	for _, c := range change {
 		c(&s)
 	}

@@ -66,7 +66,7 @@ var canIsolate = sync.OnceValue(func() string {
 	}
 	// chown, dac_override, kill, setgid, setuid
 	const need = 1<<0 | 1<<1 | 1<<5 | 1<<6 | 1<<7
-	status, err := os.ReadFile("/proc/self/status")
+	status, err := os.ReadFile("/proc/thread-self/status") // the main thread may be a special one
 	if err != nil {
 		return "no /proc"
 	}

@@ -309,8 +309,20 @@ func (l *launcher) Wait(ctx context.Context) error {
 	return nil
 }
 
-// Kill fences. It never waits.
-func (l *launcher) Kill(context.Context) error { l.fence(); return nil }
+// deathGrace is how long a process that shows signs of ending by itself may
+// take to do so, so that its own exit status is known and not our SIGKILL.
+const deathGrace = 250 * time.Millisecond
+
+// Kill fences; a process that has closed its stdout gets deathGrace first.
+func (l *launcher) Kill(context.Context) error {
+	select {
+	case <-l.stdout.eof:
+		waitFor(l.dead, deathGrace)
+	default:
+	}
+	l.fence()
+	return nil
+}
 
 // Stdout carries the handshake line.
 func (l *launcher) Stdout() io.ReadCloser { return l.stdout }
