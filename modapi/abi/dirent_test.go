@@ -1,41 +1,47 @@
 package abi
 
 import (
-	"reflect"
-	"strings"
+	"bytes"
+	"encoding/hex"
 	"testing"
 )
 
-func TestDirents(t *testing.T) {
-	in := []Dirent{
-		{Fileid: 1, Type: VDIR, Name: "."},
-		{Fileid: 1 << 40, Type: VREG, Name: strings.Repeat("x", NAME_MAX)},
-		{Fileid: 3, Type: VNON, Name: "seven77"},
-		{Fileid: 4, Type: VSOCK, Name: "a"},
+func TestDirent(t *testing.T) {
+	buf := bytes.Repeat([]byte{0xff}, 64)
+	n := PutDirent(buf, &Dirent{Fileid: 0x1122, Type: VDIR, Name: "abc"})
+	if n != 24 {
+		t.Fatalf("record of %d bytes", n)
 	}
-	var b []byte
-	for i := range in {
-		n := len(b)
-		b = AppendDirent(b, &in[i])
-		if got := len(b) - n; got != DirentSize(len(in[i].Name)) || got%8 != 0 {
-			t.Errorf("%q takes %d bytes", in[i].Name, got)
-		}
+	if got := hex.EncodeToString(buf[:n]); got != "2211000000000000"+"1800"+"0300"+"04"+"616263"+"0000000000000000" {
+		t.Fatalf("coded as %s", got)
 	}
-	out, err := ParseDirents(nil, b)
-	if err != nil || !reflect.DeepEqual(in, out) {
-		t.Errorf("got %v, %v", out, err)
+	var d Dirent
+	if m, err := ParseDirent(buf[:n], &d); m != n || err != nil || d.Name != "abc" || d.Fileid != 0x1122 || d.Type != VDIR {
+		t.Fatalf("decoded %+v, %d, %v", d, m, err)
 	}
-	if _, err := ParseDirents(nil, b[:len(b)-1]); err != EINVAL {
-		t.Errorf("cut short: %v", err)
+	if PutDirent(buf[:23], &d) != 0 {
+		t.Fatal("a record was put where it does not fit")
+	}
+	if DirentMaxSize != DirentSize(NAME_MAX) {
+		t.Fatal("DirentMaxSize")
 	}
 }
 
 func FuzzParseDirents(f *testing.F) {
-	f.Add(AppendDirent(nil, &Dirent{Fileid: 2, Type: VLNK, Name: "l"}))
+	b := make([]byte, 48)
+	PutDirent(b[PutDirent(b, &Dirent{Fileid: 1, Type: VREG, Name: "a"}):], &Dirent{Fileid: 2, Name: "b"})
+	f.Add(b)
+	f.Add([]byte{1, 2, 3})
+	f.Add(make([]byte, 32))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		ds, _ := ParseDirents(nil, b)
-		if len(ds) > len(b)/14 {
-			t.Errorf("%d entries out of %d bytes", len(ds), len(b))
+		ds, err := ParseDirents(b)
+		if err != nil {
+			return
+		}
+		for _, d := range ds {
+			if len(d.Name) > len(b) {
+				t.Fatal("a name longer than the input")
+			}
 		}
 	})
 }

@@ -1,0 +1,215 @@
+package vfs
+
+import (
+	"context"
+
+	"github.com/rumpus-kernel/rumpus/modapi/abi"
+	"github.com/rumpus-kernel/rumpus/modapi/vfsops"
+)
+
+// refresh takes attributes from an answer of the file system into v. What the
+// vnode has as the truth wins unless it was not valid.
+func (v *Vnode) refresh(va *abi.Vattr, fresh bool) {
+	v.amu.Lock()
+	if !v.valid {
+		v.mergeLocked(va)
+		v.valid = fresh && v.m.sole()
+	}
+	v.amu.Unlock()
+}
+
+// apply takes the attributes that a mutator answered; a zero va, which says
+// nothing, makes the cached ones invalid. Preconditions: v.mu is held
+// exclusively.
+func (v *Vnode) apply(va *abi.Vattr) {
+	v.amu.Lock()
+	if va.Type == v.typ {
+		v.mergeLocked(va)
+		v.valid = v.m.sole()
+	} else {
+		v.valid = false
+	}
+	v.amu.Unlock()
+}
+
+// invalidate forgets that the attributes are the truth.
+func (v *Vnode) invalidate() {
+	v.amu.Lock()
+	v.valid = false
+	v.amu.Unlock()
+}
+
+// mergeLocked replaces all fields but those that are newer here.
+func (v *Vnode) mergeLocked(va *abi.Vattr) {
+	old := v.va
+	v.va = *va
+	if v.dirty&abi.SetSize != 0 {
+		v.va.Size = old.Size
+	}
+	if v.dirty&abi.SetMtime != 0 {
+		v.va.Mtime = old.Mtime
+	}
+	if v.dirty&abi.SetAtime != 0 {
+		v.va.Atime = old.Atime
+	}
+	if v.dirty&abi.SetCtime != 0 && v.va.Ctime.Before(old.Ctime) {
+		v.va.Ctime = old.Ctime
+	}
+	if v.dirty&abi.SetMode != 0 {
+		v.va.Mode = old.Mode
+	}
+}
+
+// cached copies the attributes if they are known to be the truth.
+func (v *Vnode) cached(va *abi.Vattr) bool {
+	v.amu.Lock()
+	ok := v.valid
+	if ok {
+		*va = v.va
+	}
+	v.amu.Unlock()
+	return ok
+}
+
+// getattr answers the attributes of v. Preconditions: v.mu is not held.
+func (v *Vnode) getattr(ctx context.Context, va *abi.Vattr) error {
+	if err := v.err(); err != nil {
+		return err
+	}
+	if v.cached(va) {
+		v.fixBytes(va)
+		return nil
+	}
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	return v.getattrLocked(ctx, va)
+}
+
+// getattrLocked is getattr with v.mu held, shared or exclusively.
+func (v *Vnode) getattrLocked(ctx context.Context, va *abi.Vattr) error {
+	if v.cached(va) {
+		v.fixBytes(va)
+		return v.err()
+	}
+	b, err := v.bind(ctx)
+	if err != nil {
+		return err
+	}
+	got, err := b.fs.Getattr(ctx, v.handle())
+	if err != nil {
+		return err
+	}
+	if got.Type != v.typ || got.Size < 0 {
+		return abi.ESTALE
+	}
+	v.amu.Lock()
+	if !v.valid {
+		v.mergeLocked(&got)
+		v.valid = b.sole()
+	}
+	*va = v.va
+	v.amu.Unlock()
+	v.fixBytes(va)
+	return nil
+}
+
+// fixBytes puts in the storage that the page cache knows of, for contents that
+// live there.
+func (v *Vnode) fixBytes(va *abi.Vattr) {
+	if v.typ == abi.VREG && v.m.kpages() {
+		va.Bytes = 0
+		if d := v.data.Load(); d != nil {
+			va.Bytes = d.npages.Load() * abi.PageSize
+		}
+	}
+}
+
+func (v *Vnode) isDirty() bool {
+	v.amu.Lock()
+	defer v.amu.Unlock()
+	return v.dirty != 0
+}
+
+// size is the current size of a cached file.
+func (v *Vnode) size() int64 {
+	v.amu.Lock()
+	defer v.amu.Unlock()
+	return v.va.Size
+}
+
+// touch changes cached attributes: the size (if not negative) and the times,
+// which the file system learns of later. Preconditions: valid attributes.
+func (v *Vnode) touch(size int64, mask abi.SetMask, now abi.Timespec) {
+	v.amu.Lock()
+	if size >= 0 {
+		v.va.Size = size
+		mask |= abi.SetSize
+	}
+	if mask&abi.SetMtime != 0 {
+		v.va.Mtime = now
+	}
+	if mask&abi.SetCtime != 0 {
+		v.va.Ctime = now
+	}
+	if mask&abi.SetAtime != 0 {
+		v.va.Atime = now
+	}
+	v.dirty |= mask
+	v.amu.Unlock()
+}
+
+// accessed sets the access time after a read.
+func (v *Vnode) accessed() {
+	if v.m.flags.Load()&(abi.MNT_NOATIME|abi.MNT_RDONLY) != 0 || !v.m.sole() {
+		return
+	}
+	v.touch(-1, abi.SetAtime, v.m.vfs.o.Now())
+}
+
+// flushLocked writes cached attributes back (VOP_UPDATE). Preconditions: v.mu
+// is held exclusively.
+func (v *Vnode) flushLocked(ctx context.Context, c *abi.Caller) error {
+	v.amu.Lock()
+	mask, va := v.dirty, v.va
+	if mask != 0 && (v.unlinked.Load() || v.dead.Load() != 0 || v.m.readonly()) {
+		v.dirty, mask = 0, 0
+	}
+	v.amu.Unlock()
+	if mask == 0 {
+		return nil
+	}
+	b, err := v.bind(ctx)
+	if err != nil {
+		return err
+	}
+	if b.setattrer == nil {
+		v.amu.Lock()
+		v.dirty &^= mask
+		v.amu.Unlock()
+		return nil
+	}
+	got, err := v.setattrLocked(ctx, b, c, mask, &va)
+	if err != nil {
+		return err
+	}
+	v.amu.Lock()
+	// An access time can have moved on: reads hold the lock shared.
+	if v.va.Atime == va.Atime {
+		v.dirty &^= mask
+	} else {
+		v.dirty &^= mask &^ abi.SetAtime
+	}
+	v.amu.Unlock()
+	v.apply(&got)
+	return nil
+}
+
+// setattrLocked calls Setattr. Preconditions: v.mu is held exclusively.
+func (v *Vnode) setattrLocked(ctx context.Context, b *binding, c *abi.Caller, mask abi.SetMask, va *abi.Vattr) (abi.Vattr, error) {
+	if b.setattrer == nil {
+		return abi.Vattr{}, abi.EROFS
+	}
+	v.m.begin()
+	defer v.m.end()
+	return b.setattrer.Setattr(ctx, vfsops.SetattrReq{Op: v.m.op(c), Node: v.handle(), Mask: mask, Attr: *va})
+}

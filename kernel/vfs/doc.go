@@ -1,0 +1,74 @@
+// Package vfs is the virtual file system: the mount table, vnodes, namei, the
+// caches of names, attributes and file pages, and the one place where access
+// to files is authorised.
+//
+// # The words
+//
+// A Mount is a file system in the tree (struct mount); its file system sits
+// behind vfsops.FS, usually in another process. A Vnode is a file that the
+// kernel knows (struct vnode), found by its handle {fsid, fileid, generation}.
+// Namei is the walk from a path to a vnode. Where says on whose behalf and from
+// which directory a path is meant. Cwdinfo is a process's current directory,
+// root directory and umask (struct cwdinfo).
+//
+// # The usual sequence
+//
+//	AttachFS -> Mount -> Open, Stat, Mkdir, ... -> Unmount -> DetachInstance
+//
+// A walk takes what the name cache has without a reference or a message, and
+// asks the file system that owns the rest for a whole run of names in one
+// Lookup. The answer, a trace of entries, is authorised directory by directory
+// and cut at mount points and symbolic links.
+//
+// A mutator locks what it names, looks the last name up (again), authorises,
+// takes its number in the order of the mount (OpSeq), calls the file system,
+// and puts the attributes that come back (vfsops.Mutated) into the caches
+// before it unlocks.
+//
+// # What is cached
+//
+// Of a file system with CapSole: names (also that a name is missing, unless
+// CapCasefold), attributes, symbolic links, and pages: with CapKpages the pages
+// here are the contents; with a Pager they are a cache of it. Sizes and times
+// that change by reads and writes of cached pages are kept in the vnode and
+// written back by Setattr at last close, fsync, sync and reclaim. Of any other
+// file system nothing is cached, every question goes through. CapAuthz asks the
+// file system for permission too, and so nothing is cached.
+//
+// # What goes wrong
+//
+// No vfs component: EOPNOTSUPP from every path operation. A component that
+// died: callers wait until it is back or Options.RestartWait is over, then EIO;
+// what it had in memory is gone and open files of it answer ESTALE. A forced
+// unmount: EIO. Odd answers of a component (a root as a child, a directory
+// inside itself, a type that changes) are EIO, never a panic.
+//
+// # Locks
+//
+// From the outside in; two locks on one level are never held together unless
+// noted:
+//
+//	file.File.OffMu          a read or write at the file's own offset
+//	  VFS.mu                 mount table: mount, unmount, remount
+//	    Mount.renameMu       one rename at a time per mount
+//	      Vnode.mu           directories: parent before child, else by handle;
+//	                         then files, by handle. Shared for Lookup, Getattr,
+//	                         Readdir, Read; exclusive for mutators
+//	        Mount.reclaimMu  shared while a handle is in an answer on its way,
+//	                         exclusive while handles are being forgotten
+//	          Mount.vmu      vnode table
+//	            Mount.treeMu parents of directories
+//	              nameShard.mu
+//	              pagePool.mu
+//	              Mount.resMu, Mount.stateMu
+//	              Vnode.amu  attributes (leaf)
+//	              VFS.clockMu (leaf)
+//
+// Only renameMu, Vnode.mu and reclaimMu are held over a call to a file system,
+// and VFS.mu by mount, unmount and remount, which no file operation waits for.
+//
+// A Vnode's reference count needs no lock. A vnode whose count is 0 stays in
+// the table until the clock hand takes it; to take it is to make the count
+// negative, after which nobody can hold it. The name cache has no references:
+// who finds a vnode there holds it (or fails) before depending on it.
+package vfs

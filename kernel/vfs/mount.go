@@ -1,0 +1,496 @@
+package vfs
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rumpus-kernel/rumpus/modapi/abi"
+	"github.com/rumpus-kernel/rumpus/modapi/vfsops"
+)
+
+// Mount is a mounted file system (struct mount).
+type Mount struct {
+	vfs      *VFS
+	fsid     abi.Fsid
+	typ      string
+	source   string
+	dir      string // where, as an absolute path at the time of mounting
+	instance string
+	options  map[string]string // for the file system; protected by VFS.mu
+	flags    atomic.Uint64     // MNT_*
+	root     *Vnode
+	on       atomic.Pointer[Vnode] // the directory covered; nil: the root of all
+
+	b        atomic.Pointer[binding] // nil while down
+	caps     atomic.Uint64           // of the last binding
+	gone     atomic.Bool             // unmounted
+	opseq    atomic.Uint64
+	started  atomic.Uint64 // mutators begun
+	finished atomic.Uint64 // mutators whose results are in the caches
+
+	stateMu   sync.Mutex
+	changed   chan struct{} // protected by stateMu; closed at the next change of b
+	downUntil time.Time     // protected by stateMu
+
+	renameMu  sync.Mutex
+	reclaimMu sync.RWMutex
+
+	vmu    sync.Mutex
+	vnodes map[vkey]*Vnode    // protected by vmu
+	kdata  map[vkey]*fileData // protected by vmu; contents of kpages files
+	treeMu sync.RWMutex
+
+	forgetMu sync.Mutex
+	forget   []abi.Handle // protected by forgetMu
+
+	resMu sync.Mutex
+	res   reservation // protected by resMu
+}
+
+func (m *Mount) has(c vfsops.Caps) bool { return vfsops.Caps(m.caps.Load())&c != 0 }
+func (m *Mount) sole() bool             { return m.has(vfsops.CapSole) }
+func (m *Mount) kpages() bool           { return m.has(vfsops.CapKpages) }
+func (m *Mount) casefold() bool         { return m.has(vfsops.CapCasefold) }
+func (m *Mount) authz() bool            { return m.has(vfsops.CapAuthz) }
+func (m *Mount) readonly() bool         { return m.flags.Load()&abi.MNT_RDONLY != 0 }
+
+// MountArgs say what to mount where.
+type MountArgs struct {
+	Type     string
+	Source   string
+	Dir      string
+	Options  map[string]string // words from -o; a flag has the value "", "true" or "false"
+	Flags    uint64            // MNT_*
+	Instance string            // whose type, if several have it; "" = any
+}
+
+// MountInfo describes a mount.
+type MountInfo struct {
+	Fsid              abi.Fsid
+	Type, Source, Dir string
+	Instance          string
+	Flags             uint64
+	Options           map[string]string
+	Caps              vfsops.Caps
+	Up                bool // false while its component is dead
+}
+
+// flagOptions are the options that the kernel understands itself.
+var flagOptions = map[string]uint64{
+	"ro": abi.MNT_RDONLY, "rdonly": abi.MNT_RDONLY, "noexec": abi.MNT_NOEXEC, "nosuid": abi.MNT_NOSUID,
+	"nodev": abi.MNT_NODEV, "noatime": abi.MNT_NOATIME, "sync": abi.MNT_SYNCHRONOUS, "async": abi.MNT_ASYNC,
+	"nocoredump": abi.MNT_NOCOREDUMP, "relatime": abi.MNT_RELATIME, "update": abi.MNT_UPDATE, "force": abi.MNT_FORCE,
+}
+
+// inverse are options that take a flag away.
+var inverseOptions = map[string]uint64{
+	"rw": abi.MNT_RDONLY, "exec": abi.MNT_NOEXEC, "suid": abi.MNT_NOSUID, "dev": abi.MNT_NODEV, "atime": abi.MNT_NOATIME,
+}
+
+// splitOptions takes the kernel's own options out of opts. EINVAL for a flag
+// with a value that is no truth value.
+func splitOptions(opts map[string]string, flags uint64) (map[string]string, uint64, error) {
+	rest := map[string]string{}
+	for _, k := range slices.Sorted(maps.Keys(opts)) {
+		set, clear := flagOptions[k], inverseOptions[k]
+		if set|clear == 0 {
+			rest[k] = opts[k]
+			continue
+		}
+		switch opts[k] {
+		case "", "true", "yes", "on", "1":
+		case "false", "no", "off", "0":
+			set, clear = clear, set
+		default:
+			return nil, 0, fmt.Errorf("mount option %s=%s: %w", k, opts[k], abi.EINVAL)
+		}
+		flags = flags&^clear | set
+	}
+	return rest, flags, nil
+}
+
+// Mount mounts a file system and answers its id; with MNT_UPDATE it changes
+// the flags of the mount at args.Dir. EPERM; ENODEV for an unknown type, after
+// one try to autoload it; EINVAL for a bad option; ENOTDIR, ENOENT for the
+// directory; and what the file system answers. The first mount must be at "/".
+func (fs *VFS) Mount(ctx context.Context, w Where, args MountArgs) (abi.Fsid, error) {
+	if err := fs.o.Privileged(w.Caller, "mount"); err != nil {
+		return 0, fmt.Errorf("mount %s: %w", args.Dir, err)
+	}
+	opts, flags, err := splitOptions(args.Options, args.Flags)
+	if err != nil {
+		return 0, err
+	}
+	if flags&abi.MNT_UPDATE != 0 {
+		return fs.mountUpdate(ctx, w, args.Dir, flags)
+	}
+	if flags&(abi.MNT_GETARGS|abi.MNT_RELOAD) != 0 {
+		return 0, fmt.Errorf("mount %s: %w", args.Dir, abi.EOPNOTSUPP)
+	}
+	flags &= abi.MNT_BASIC_FLAGS | abi.MNT_IGNORE
+	t, err := fs.findType(ctx, args.Instance, args.Type)
+	if err != nil {
+		return 0, err
+	}
+	var on *Vnode
+	dir := "/"
+	if fs.root.Load() != nil {
+		if on, err = fs.namei(ctx, w, args.Dir, followLink); err != nil {
+			return 0, fmt.Errorf("mount on %s: %w", args.Dir, err)
+		}
+	}
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	ctx = noWait(ctx)
+	if on != nil {
+		on = crossDownHeld(on)
+		defer on.put() // the mount takes a reference of its own
+		if on.typ != abi.VDIR {
+			return 0, fmt.Errorf("mount on %s: %w", args.Dir, abi.ENOTDIR)
+		}
+		if dir, err = fs.pathOf(on, nil); err != nil {
+			return 0, fmt.Errorf("mount on %s: %w", args.Dir, err)
+		}
+	} else if fs.root.Load() != nil {
+		return 0, fmt.Errorf("mount on %s: %w", args.Dir, abi.EBUSY)
+	} else if args.Dir != "/" {
+		return 0, fmt.Errorf("mount on %s: there is no root file system: %w", args.Dir, abi.ENOENT)
+	}
+	m := &Mount{vfs: fs, typ: args.Type, source: args.Source, dir: dir, instance: t.instance, options: opts,
+		changed: make(chan struct{}), vnodes: map[vkey]*Vnode{}, kdata: map[vkey]*fileData{}}
+	m.fsid = fs.lastFsid + 1
+	if t.instance == "" || t.caps&vfsops.CapSole != 0 {
+		flags |= abi.MNT_LOCAL
+	}
+	if on == nil {
+		flags |= abi.MNT_ROOTFS
+	}
+	m.flags.Store(flags)
+	b, root, err := m.start(ctx, t, w.Caller)
+	if err != nil {
+		return 0, fmt.Errorf("mount %s on %s: %w", args.Type, dir, err)
+	}
+	fs.lastFsid++
+	m.setBinding(b, time.Time{})
+	m.root = m.newVnode(&root)
+	m.root.valid = m.sole()
+	m.vnodes[m.root.key()] = m.root
+	fs.clockAdd(m.root)
+	fs.mounts = append(fs.mounts, m)
+	if on == nil {
+		fs.root.Store(m)
+	} else {
+		on.hold()
+		m.on.Store(on)
+		on.mounted.Store(m)
+	}
+	return m.fsid, nil
+}
+
+// start mounts the file system itself and asks for its root.
+func (m *Mount) start(ctx context.Context, t *fsType, c *abi.Caller) (*binding, vfsops.Entry, error) {
+	none := vfsops.Entry{}
+	req := &vfsops.MountReq{Fsid: m.fsid, Type: m.typ, Source: m.source, Options: maps.Clone(m.options), ReadOnly: m.readonly(), Op: m.op(c)}
+	f, err := t.t.Mount(ctx, req)
+	if err != nil {
+		return nil, none, err
+	}
+	if f == nil {
+		return nil, none, abi.EIO
+	}
+	b := newBinding(f, t.caps)
+	root, err := f.Root(ctx)
+	if err == nil && (root.Vattr.Type != abi.VDIR || root.Handle.FS != m.fsid || root.Handle.File == 0 ||
+		root.Handle != root.Vattr.Handle(m.fsid)) {
+		err = fmt.Errorf("impossible root %v: %w", root.Handle, abi.EIO)
+	}
+	if err != nil {
+		f.Unmount(ctx)
+		return nil, none, err
+	}
+	return b, root, nil
+}
+
+// findType finds a type, trying to autoload an unknown one once.
+func (fs *VFS) findType(ctx context.Context, instance, name string) (*fsType, error) {
+	for try := 0; ; try++ {
+		fs.mu.RLock()
+		t := fs.typeLocked(instance, name, false)
+		fs.mu.RUnlock()
+		if t != nil {
+			return t, nil
+		}
+		if try > 0 || fs.o.Autoload == nil {
+			break
+		}
+		if err := fs.o.Autoload(ctx, name); err != nil {
+			fs.o.Log.Debug("autoload", "fstype", name, "err", err)
+			break
+		}
+	}
+	if !fs.Available() {
+		return nil, errUnavailable
+	}
+	return nil, fmt.Errorf("file-system type %q: %w", name, abi.ENODEV)
+}
+
+// mountUpdate changes the flags of a mount.
+func (fs *VFS) mountUpdate(ctx context.Context, w Where, dir string, flags uint64) (abi.Fsid, error) {
+	v, err := fs.namei(ctx, w, dir, followLink)
+	if err != nil {
+		return 0, fmt.Errorf("mount update %s: %w", dir, err)
+	}
+	defer v.put()
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	ctx = noWait(ctx)
+	m := v.m
+	if !v.isRoot() {
+		return 0, fmt.Errorf("mount update %s: no mount point: %w", dir, abi.EINVAL)
+	}
+	const may = abi.MNT_BASIC_FLAGS &^ (abi.MNT_UNION | abi.MNT_LOG)
+	nf := flags & may
+	if flags&abi.MNT_RDONLY != 0 && !m.readonly() {
+		if flags&abi.MNT_FORCE == 0 && m.writers() {
+			return 0, fmt.Errorf("%s has files open for writing: %w", m.dir, abi.EBUSY)
+		}
+		if err := m.sync(ctx); err != nil {
+			return 0, fmt.Errorf("mount update %s: %w", dir, err)
+		}
+	}
+	m.flags.Store(m.flags.Load()&^may | nf)
+	return m.fsid, nil
+}
+
+// writers reports whether a file of m is open for writing.
+func (m *Mount) writers() bool {
+	m.vmu.Lock()
+	defer m.vmu.Unlock()
+	for _, v := range m.vnodes {
+		if v.writers.Load() > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// Unmount takes the mount at dir away. EPERM; EINVAL if dir is no mount point;
+// EBUSY while something of it is in use, unless flags has MNT_FORCE: then what
+// is in use becomes dead.
+func (fs *VFS) Unmount(ctx context.Context, w Where, dir string, flags uint64) error {
+	if err := fs.o.Privileged(w.Caller, "unmount"); err != nil {
+		return fmt.Errorf("unmount %s: %w", dir, err)
+	}
+	v, err := fs.namei(ctx, w, dir, followLink)
+	if err != nil {
+		return fmt.Errorf("unmount %s: %w", dir, err)
+	}
+	m := v.m
+	isRoot := v.isRoot()
+	v.put()
+	if !isRoot {
+		return fmt.Errorf("unmount %s: no mount point: %w", dir, abi.EINVAL)
+	}
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	if m.gone.Load() {
+		return fmt.Errorf("unmount %s: no mount point: %w", dir, abi.EINVAL)
+	}
+	return fs.unmountLocked(noWait(ctx), m, flags&abi.MNT_FORCE != 0)
+}
+
+// unmountLocked unmounts m. Preconditions: fs.mu is held.
+func (fs *VFS) unmountLocked(ctx context.Context, m *Mount, force bool) error {
+	for _, o := range fs.mounts {
+		if on := o.on.Load(); on != nil && on.m == m {
+			return fmt.Errorf("%s is mounted below %s: %w", o.dir, m.dir, abi.EBUSY)
+		}
+	}
+	if m.b.Load() != nil && !force {
+		if err := m.sync(ctx); err != nil {
+			return fmt.Errorf("unmount %s: %w", m.dir, err)
+		}
+	}
+	on := m.on.Load()
+	if on != nil {
+		on.mounted.Store(nil)
+	}
+	drop, ok := m.claim(force)
+	if !ok {
+		if on != nil {
+			on.mounted.Store(m)
+		}
+		return fmt.Errorf("%s is in use: %w", m.dir, abi.EBUSY)
+	}
+	b := m.b.Load()
+	m.setBinding(nil, time.Time{})
+	fs.mounts = slices.DeleteFunc(fs.mounts, func(o *Mount) bool { return o == m })
+	if fs.root.Load() == m {
+		fs.root.Store(nil)
+	}
+	m.freeAll()
+	if b != nil {
+		if err := b.fs.Unmount(ctx); err != nil {
+			fs.o.Log.Warn("file system did not unmount cleanly", "mount", m.dir, "err", err)
+		}
+	}
+	for _, v := range drop {
+		v.put()
+	}
+	if on != nil {
+		on.put()
+	}
+	return nil
+}
+
+// claim makes every vnode of m dead: those without users are reclaimed. With
+// users it does nothing and answers false, unless forced. drop are references
+// that the caller lets go once all is done.
+func (m *Mount) claim(force bool) (drop []*Vnode, ok bool) {
+	m.vmu.Lock()
+	defer m.vmu.Unlock()
+	m.treeMu.RLock()
+	own := make(map[*Vnode]int32, len(m.vnodes))
+	own[m.root]++
+	for _, v := range m.vnodes {
+		if v.link != nil {
+			own[v.link.dir]++
+		}
+	}
+	m.treeMu.RUnlock()
+	var done []*Vnode
+	for _, v := range m.vnodes {
+		if v.refs.CompareAndSwap(own[v], reclaimed) {
+			done = append(done, v)
+			continue
+		}
+		if force {
+			v.kill(abi.EIO)
+			continue
+		}
+		for _, d := range done {
+			d.refs.Store(own[d])
+		}
+		return nil, false
+	}
+	m.gone.Store(true)
+	drop = []*Vnode{m.root} // references inside the mount; harmless on what is reclaimed
+	m.treeMu.Lock()
+	for _, v := range done {
+		v.kill(abi.EIO)
+		delete(m.vnodes, v.key())
+		m.vfs.nvnodes.Add(-1)
+		if v.link != nil {
+			drop = append(drop, v.link.dir)
+			v.link = nil
+		}
+	}
+	m.treeMu.Unlock()
+	return drop, true
+}
+
+// freeAll frees the contents of files that nobody has open; those of open ones
+// go with the last close.
+func (m *Mount) freeAll() {
+	m.vmu.Lock()
+	used := make(map[*fileData]bool)
+	for _, v := range m.vnodes {
+		if d := v.data.Load(); d != nil {
+			used[d] = true
+		}
+	}
+	var free []*fileData
+	for k, d := range m.kdata {
+		delete(m.kdata, k)
+		if !used[d] {
+			free = append(free, d)
+		}
+	}
+	m.vmu.Unlock()
+	m.resMu.Lock()
+	m.res = reservation{epoch: m.res.epoch + 1}
+	m.resMu.Unlock()
+	for _, d := range free {
+		d.free()
+	}
+}
+
+// Mounts lists the mounts in order.
+func (fs *VFS) Mounts() []MountInfo {
+	fs.mu.RLock()
+	defer fs.mu.RUnlock()
+	r := make([]MountInfo, 0, len(fs.mounts))
+	for _, m := range fs.mounts {
+		r = append(r, MountInfo{Fsid: m.fsid, Type: m.typ, Source: m.source, Dir: m.dir, Instance: m.instance,
+			Flags: m.flags.Load(), Options: maps.Clone(m.options), Caps: vfsops.Caps(m.caps.Load()), Up: m.b.Load() != nil})
+	}
+	return r
+}
+
+// SyncAll makes everything durable, as far as file systems can (sync(2)); it
+// answers the first error after having tried all.
+func (fs *VFS) SyncAll(ctx context.Context) error {
+	fs.mu.RLock()
+	ms := slices.Clone(fs.mounts)
+	fs.mu.RUnlock()
+	var first error
+	for _, m := range ms {
+		if m.b.Load() == nil {
+			continue
+		}
+		if err := m.sync(ctx); err != nil && first == nil {
+			first = fmt.Errorf("sync %s: %w", m.dir, err)
+		}
+	}
+	return first
+}
+
+// sync writes back what is cached of m and tells the file system (VFS_SYNC).
+func (m *Mount) sync(ctx context.Context) error {
+	m.vmu.Lock()
+	var vs []*Vnode
+	for _, v := range m.vnodes {
+		if v.needsFlush() && v.tryHold() {
+			vs = append(vs, v)
+		}
+	}
+	m.vmu.Unlock()
+	var first error
+	for _, v := range vs {
+		v.mu.Lock()
+		err := v.writebackLocked(ctx, abi.KernelCaller)
+		v.mu.Unlock()
+		v.put()
+		if err != nil && first == nil {
+			first = err
+		}
+	}
+	m.forgetNow(ctx)
+	b, err := m.binding(ctx)
+	if err == nil && b.syncer != nil && !m.readonly() {
+		err = b.syncer.Sync(ctx, abi.Handle{}, false)
+	}
+	if first == nil {
+		first = err
+	}
+	return first
+}
+
+// UnmountAll syncs and unmounts everything, the deepest first, by force: for
+// reboot (vfs_unmountall).
+func (fs *VFS) UnmountAll(ctx context.Context) error {
+	first := fs.SyncAll(ctx)
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	for _, m := range slices.Backward(slices.Clone(fs.mounts)) {
+		if err := fs.unmountLocked(noWait(ctx), m, true); err != nil && first == nil {
+			first = err
+		}
+	}
+	return first
+}

@@ -1,0 +1,133 @@
+package vfs
+
+import (
+	"math"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"unsafe"
+
+	"github.com/rumpus-kernel/rumpus/modapi/abi"
+)
+
+const (
+	pageSize   = abi.PageSize
+	leafPages  = 256 // pages under one leaf of a file
+	leafShift  = 8
+	chunkPages = 1024 // pages per mapping
+)
+
+// page is one page of memory, outside the Go heap: file contents must neither
+// double the heap nor be scanned by the collector. Chunks are aligned to their
+// size, so that a page finds its chunk.
+type page [pageSize]byte
+
+const chunkBytes = chunkPages * pageSize
+
+// pagePool is the memory of all file pages under one limit. Pages come from
+// mappings of 4 MiB; a mapping all of whose pages are free is given back,
+// unless it is the only one with free pages.
+type pagePool struct {
+	limit int64 // pages
+	used  atomic.Int64
+	evict func(want int) int // frees clean pages, answers how many
+
+	mu     sync.Mutex
+	free   []*chunk           // protected by mu; chunks with free pages
+	chunks map[uintptr]*chunk // protected by mu; by address
+}
+
+type chunk struct {
+	raw  []byte   // the mapping
+	mem  []byte   // the aligned part of it
+	free []uint16 // indexes of free pages, a stack
+	pos  int      // in pagePool.free, -1 if not there
+}
+
+func newPagePool(limit int64) *pagePool {
+	return &pagePool{limit: max(limit/pageSize, 1), chunks: map[uintptr]*chunk{}}
+}
+
+// defaultMemLimit is a quarter of the machine's memory.
+func defaultMemLimit() int64 {
+	var si syscall.Sysinfo_t
+	if err := syscall.Sysinfo(&si); err != nil {
+		return 1 << 30
+	}
+	return int64(min(uint64(si.Totalram)*uint64(si.Unit), math.MaxInt64) / 4)
+}
+
+// alloc takes a page whose contents are undefined; nil if the limit is reached
+// and nothing can be evicted, or the host has no memory.
+func (p *pagePool) alloc() *page {
+	if p.used.Add(1) > p.limit {
+		p.used.Add(-1)
+		if p.evict == nil || p.evict(leafPages) == 0 {
+			return nil
+		}
+		if p.used.Add(1) > p.limit {
+			p.used.Add(-1)
+			return nil
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.free) == 0 && !p.growLocked() {
+		p.used.Add(-1)
+		return nil
+	}
+	c := p.free[len(p.free)-1]
+	i := int(c.free[len(c.free)-1])
+	c.free = c.free[:len(c.free)-1]
+	if len(c.free) == 0 {
+		p.delistLocked(c)
+	}
+	return (*page)(c.mem[i*pageSize : (i+1)*pageSize])
+}
+
+func (p *pagePool) growLocked() bool {
+	raw, err := syscall.Mmap(-1, 0, 2*chunkBytes, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_ANON|syscall.MAP_PRIVATE|syscall.MAP_NORESERVE)
+	if err != nil {
+		return false
+	}
+	base := uintptr(unsafe.Pointer(&raw[0]))
+	skip := int(-base & (chunkBytes - 1))
+	c := &chunk{raw: raw, mem: raw[skip : skip+chunkBytes], free: make([]uint16, chunkPages)}
+	for i := range c.free {
+		c.free[i] = uint16(chunkPages - 1 - i)
+	}
+	p.chunks[base+uintptr(skip)] = c
+	c.pos = len(p.free)
+	p.free = append(p.free, c)
+	return true
+}
+
+func (p *pagePool) delistLocked(c *chunk) {
+	last := p.free[len(p.free)-1]
+	p.free[c.pos] = last
+	last.pos = c.pos
+	p.free = p.free[:len(p.free)-1]
+	c.pos = -1
+}
+
+// release gives pages back.
+func (p *pagePool) release(pgs ...*page) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, pg := range pgs {
+		addr := uintptr(unsafe.Pointer(pg))
+		base := addr &^ (chunkBytes - 1)
+		c := p.chunks[base]
+		c.free = append(c.free, uint16((addr-base)/pageSize))
+		if c.pos < 0 {
+			c.pos = len(p.free)
+			p.free = append(p.free, c)
+		}
+		if len(c.free) == chunkPages && len(p.free) > 1 {
+			p.delistLocked(c)
+			delete(p.chunks, base)
+			syscall.Munmap(c.raw)
+		}
+	}
+	p.used.Add(-int64(len(pgs)))
+}
