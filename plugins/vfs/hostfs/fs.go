@@ -3,7 +3,6 @@ package hostfs
 import (
 	"container/list"
 	"context"
-	"encoding/binary"
 	"os"
 	"sync"
 
@@ -230,35 +229,20 @@ func (f *FS) Readdir(ctx context.Context, req vfsops.ReaddirReq) (vfsops.Readdir
 	}
 }
 
-// dirent decodes a struct linux_dirent64 at the start of b and answers what is
-// behind it, nil if b makes no sense. ok is false for "." and "..".
+// dirent translates the struct linux_dirent64 at the start of b and answers
+// what is behind it, nil if b makes no sense. ok is false for "." and "..".
 func (f *FS) dirent(d *node, dirfd int, b []byte) (e abi.Dirent, rest []byte, ok bool) {
-	const head = 19
-	if len(b) < head {
-		return e, nil, false
-	}
-	size := int(binary.LittleEndian.Uint16(b[16:]))
-	if size < head || size > len(b) {
-		return e, nil, false
-	}
-	name := b[head:size]
-	for i, c := range name {
-		if c == 0 {
-			name = name[:i]
-			break
-		}
-	}
-	rest = b[size:]
-	e.Name = string(name)
-	if e.Name == "." || e.Name == ".." || e.Name == "" {
+	ino, off, typ, name, rest := linuxDirent(b)
+	if rest == nil || name == "." || name == ".." || name == "" {
 		return e, rest, false
 	}
-	e.Fileid = fileidOf(key{d.key.dev, binary.LittleEndian.Uint64(b)}, f.rootDev)
-	e.Cookie = binary.LittleEndian.Uint64(b[8:])
-	e.Type = abi.ModeType(uint32(b[18]) << 12) // DT_* are the type bits of the mode
-	if b[18] == unix.DT_UNKNOWN {
+	e = abi.Dirent{
+		Fileid: fileidOf(key{d.key.dev, ino}, f.rootDev), Cookie: off, Name: name,
+		Type: abi.ModeType(uint32(typ) << 12), // DT_* are the type bits of the mode
+	}
+	if typ == unix.DT_UNKNOWN {
 		var st unix.Statx_t
-		if statName(dirfd, e.Name, &st) == nil {
+		if statName(dirfd, name, &st) == nil {
 			e.Type = abi.ModeType(uint32(st.Mode))
 		}
 	}

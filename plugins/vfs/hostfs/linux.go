@@ -1,6 +1,8 @@
 package hostfs
 
 import (
+	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"strings"
@@ -111,6 +113,46 @@ func statFd(fd int, st *unix.Statx_t) error {
 // followed.
 func statName(dirfd int, name string, st *unix.Statx_t) error {
 	return retry(func() error { return unix.Statx(dirfd, name, statFlags, statMask, st) })
+}
+
+// linuxDirent decodes the struct linux_dirent64 at the start of b and answers
+// what is behind it, nil if b makes no sense.
+func linuxDirent(b []byte) (ino, off uint64, typ byte, name string, rest []byte) {
+	const head = 19
+	if len(b) < head {
+		return 0, 0, 0, "", nil
+	}
+	size := int(binary.LittleEndian.Uint16(b[16:]))
+	if size < head || size > len(b) {
+		return 0, 0, 0, "", nil
+	}
+	text, _, _ := bytes.Cut(b[head:size], []byte{0})
+	return binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint64(b[8:]), b[18], string(text), b[size:]
+}
+
+// nameOf looks for an inode number in a directory, and gives up after 64 Ki
+// bytes times 64. "" if it is not there.
+func nameOf(dirfd int, ino uint64) string {
+	fd, err := openBeneath(dirfd, ".", unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return ""
+	}
+	defer unix.Close(fd)
+	buf := make([]byte, 64<<10)
+	for range 64 {
+		n, err := unix.Getdents(fd, buf)
+		if err != nil || n <= 0 {
+			return ""
+		}
+		for b := buf[:n]; len(b) > 0; {
+			i, _, _, name, rest := linuxDirent(b)
+			if i == ino && name != "." && name != ".." && name != "" {
+				return name
+			}
+			b = rest
+		}
+	}
+	return ""
 }
 
 // key is what makes a file one: device and inode number.

@@ -320,11 +320,34 @@ func (f *FS) reopen(n *node, flags int) (int, error) {
 	if err != nil {
 		return -1, err
 	}
-	fd, err := openBeneath(dirfd, name, flags, 0)
-	if err == unix.ENOENT || err == unix.ELOOP || err == unix.ENXIO {
-		return -1, fmt.Errorf("hostfs: %d is not at %q any more: %w", n.fileid, name, abi.ESTALE)
+	fd, err := f.openAs(n, dirfd, name, flags)
+	if abi.ErrnoOf(err) != abi.ESTALE {
+		return fd, err
 	}
-	if err != nil {
+	// Perhaps a stranger only gave it another name there.
+	other := nameOf(dirfd, n.key.ino)
+	if other == "" || other == name {
+		return -1, err
+	}
+	if fd, err = f.openAs(n, dirfd, other, flags); err == nil {
+		f.mu.Lock()
+		if n.parent == p && n.name == name {
+			n.name = other
+		}
+		f.mu.Unlock()
+	}
+	return fd, err
+}
+
+// openAs opens a name that should lead to n, and makes sure that it does:
+// ESTALE if not.
+func (f *FS) openAs(n *node, dirfd int, name string, flags int) (int, error) {
+	fd, err := openBeneath(dirfd, name, flags, 0)
+	switch err {
+	case nil:
+	case unix.ENOENT, unix.ELOOP, unix.ENXIO, unix.ENOTDIR, unix.EISDIR:
+		return -1, fmt.Errorf("hostfs: %d is not at %q any more: %w", n.fileid, name, abi.ESTALE)
+	default:
 		return -1, translate(err)
 	}
 	var st unix.Statx_t
