@@ -18,8 +18,9 @@
 // # Waiting
 //
 // Drivers never wait: what would, answers EAGAIN, and DevReady says later that
-// something has changed. Handle waits with the unit's event.Selinfo, recording
-// first and looking again, so no edge is lost.
+// something has changed. Handle notes the number of edges, tries, records a
+// waiter with the unit's event.Selinfo, and sleeps only if no edge came since,
+// so none is lost.
 //
 // # What a death looks like
 //

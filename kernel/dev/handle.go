@@ -54,6 +54,7 @@ func (h *Handle) wait(ctx context.Context, m waitMode, try func(c devops.Chr) er
 	)
 	for {
 		again := false
+		seq := h.u.seq.Load()
 		g := h.d.live.Load()
 		switch {
 		case h.d.gone.Load():
@@ -74,7 +75,9 @@ func (h *Handle) wait(ctx context.Context, m waitMode, try func(c devops.Chr) er
 			w = event.NewWaiter()
 			h.u.sel.Record(w)
 			defer h.u.sel.Remove(w)
-			continue // look again, now that no edge can be missed
+		}
+		if h.u.seq.Load() != seq {
+			continue // an edge came before the waiter was recorded
 		}
 		if again {
 			restart = nil

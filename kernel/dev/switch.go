@@ -54,7 +54,6 @@ type driver struct {
 	name  string
 	major uint32
 	inst  string
-	sel   event.Selinfo // notified at every change of state
 	live  atomic.Pointer[generation]
 	gone  atomic.Bool
 
@@ -74,7 +73,14 @@ type generation struct {
 // unit is a minor that is open.
 type unit struct {
 	sel   event.Selinfo
-	opens int // protected by Switch.mu
+	seq   atomic.Uint64 // edges so far
+	opens int           // protected by Switch.mu
+}
+
+// edge says that something about the unit may have changed.
+func (u *unit) edge() {
+	u.seq.Add(1) // first: who has recorded its waiter looks at seq after it
+	u.sel.Notify()
 }
 
 // Node is a device node for devfs: who owns it is always root.
@@ -199,9 +205,8 @@ func (s *Switch) upLocked(d *driver) {
 // wakeLocked wakes all who wait for anything of d.
 func (d *driver) wakeLocked() {
 	for _, u := range d.units {
-		u.sel.Notify()
+		u.edge()
 	}
-	d.sel.Notify()
 }
 
 // InstanceUp lets callers in to what an instance attached, after its Init
@@ -286,7 +291,7 @@ func (s *Switch) DevReady(r devops.Ready) {
 	if d := s.byMajor[r.Dev.Major()]; d != nil {
 		if u := d.units[r.Dev.Minor()]; u != nil {
 			s.cnt.edges.Inc()
-			u.sel.Notify()
+			u.edge()
 		}
 	}
 }

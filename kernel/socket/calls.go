@@ -346,7 +346,7 @@ func (l *Layer) Shutdown(ctx context.Context, c *abi.Caller, f *file.File, how i
 		s.mu.Unlock()
 		return nil
 	})
-	s.sel.Notify()
+	s.edge()
 	return err
 }
 
@@ -407,7 +407,7 @@ func (s *Socket) close(ctx context.Context) error {
 		}
 	}
 	s.l.socks.Delete(s.id)
-	s.sel.Notify()
+	s.edge()
 	s.l.cnt.closed.Inc()
 	return err
 }

@@ -22,10 +22,13 @@
 //
 // # Waiting
 //
-// One loop does all of it (Socket.wait): try; on EAGAIN record a waiter with
-// the socket's Selinfo, try again, and only then sleep until an edge (Ready),
-// a timeout, the end of the context, or a change of the component's state. A
-// component changes its state first and reports after, so no edge is lost.
+// One loop does all of it (Socket.wait): note the number of edges so far, try;
+// on EAGAIN record a waiter with the socket's Selinfo, and try again if there
+// was an edge since; only then sleep until an edge (Ready), a timeout, the end
+// of the context, or a change of the component's state. A component changes
+// its state first and reports after, so no edge is lost, and a component that
+// is a process away is asked once, not twice. Poll trusts edges likewise: what
+// was not ready is not asked for again before the next edge.
 //
 // # What a death looks like
 //

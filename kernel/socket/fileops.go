@@ -106,16 +106,22 @@ func (fileOps) Poll(ctx context.Context, f *file.File, want abi.PollEvents) abi.
 	case restarting:
 		return 0
 	}
+	if s.pending.Load() != 0 {
+		want &= abi.POLLIN | abi.POLLRDNORM | abi.POLLERR // without asking
+		return want
+	}
+	seq := s.seq.Load()
+	if p := s.polled.Load(); p>>16 == seq && abi.PollEvents(p)&want == 0 && seq != 0 {
+		return 0 // nothing was ready, and no edge has come since
+	}
 	ev, err := g.d.Poll(ctx, s.id)
 	switch {
 	case err == nil:
+		s.polled.Store(seq<<16 | uint64(uint16(ev)))
 	case errors.Is(err, abi.ECONNRESET) && !s.mortal(), errors.Is(err, abi.EINTR), errors.Is(err, abi.ETIMEDOUT):
 		return 0 // the restart notifies; a caller that gave up looks no more
 	default:
 		ev = lost
-	}
-	if s.pending.Load() != 0 {
-		ev |= abi.POLLERR | abi.POLLIN | abi.POLLRDNORM
 	}
 	return ev & want &^ abi.POLLNVAL
 }

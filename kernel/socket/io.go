@@ -112,7 +112,8 @@ func (l *Layer) Recvfrom(ctx context.Context, c *abi.Caller, f *file.File, dst [
 
 // Recvmsg is recvmsg(2): it waits for at least one byte of a stream, or for
 // all of dst with MSG_WAITALL, or for one datagram. 0 bytes of a stream are
-// its end. EAGAIN, ENOTCONN, ECONNRESET.
+// its end. With MSG_TRUNC N is the length of the datagram, also if that is
+// more than fits. EAGAIN, ENOTCONN, ECONNRESET.
 func (l *Layer) Recvmsg(ctx context.Context, c *abi.Caller, f *file.File, dst abi.Iov, flags, maxControl int) (sockops.RecvRes, error) {
 	s, err := of(f)
 	if err != nil {
@@ -129,6 +130,9 @@ func (l *Layer) Recvmsg(ctx context.Context, c *abi.Caller, f *file.File, dst ab
 	const kernels = abi.MSG_DONTWAIT | abi.MSG_NBIO | abi.MSG_NOSIGNAL | abi.MSG_WAITALL |
 		abi.MSG_CMSG_CLOEXEC | abi.MSG_WAITFORONE
 	req := sockops.RecvReq{Flags: flags & abi.MSG_USERFLAGS &^ kernels, MaxControl: min(max(maxControl, 0), MaxControl)}
+	if stream {
+		req.Flags &^= abi.MSG_TRUNC
+	}
 	m := waitMode{
 		nonblock: f.Nonblock() || flags&(abi.MSG_DONTWAIT|abi.MSG_NBIO) != 0,
 		timeo:    s.timeo(&s.rcvTimeo),
@@ -144,7 +148,8 @@ func (l *Layer) Recvmsg(ctx context.Context, c *abi.Caller, f *file.File, dst ab
 		var r sockops.RecvRes
 		err := s.wait(ctx, m, func(g *generation) (err error) {
 			r, err = g.d.Recv(ctx, s.id, req, part)
-			if err == nil && (r.N < 0 || r.N > want || len(r.Control) > req.MaxControl) {
+			long := r.N > want && req.Flags&abi.MSG_TRUNC == 0 // with it: the whole length
+			if err == nil && (r.N < 0 || long || len(r.Control) > req.MaxControl) {
 				return errLie
 			}
 			return err

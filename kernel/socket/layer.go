@@ -153,7 +153,7 @@ func (l *Layer) SetAvailable(on bool) {
 func (l *Layer) notifyAll(inst *instance) {
 	l.socks.Range(func(_, v any) bool {
 		if s := v.(*Socket); inst == nil || s.dom.inst == inst {
-			s.sel.Notify()
+			s.edge()
 		}
 		return true
 	})
@@ -257,7 +257,7 @@ func (l *Layer) DetachDomain(inst string, af int) {
 			if s.mortal() {
 				s.kill()
 			}
-			s.sel.Notify()
+			s.edge()
 		}
 		return true
 	})
@@ -295,7 +295,7 @@ func (l *Layer) InUse(inst string, af int) bool {
 func (l *Layer) Ready(r sockops.Ready) {
 	if v, ok := l.socks.Load(r.Sock); ok {
 		l.cnt.edges.Inc()
-		v.(*Socket).sel.Notify()
+		v.(*Socket).edge()
 	}
 }
 

@@ -46,7 +46,7 @@ func (l *Layer) killAll(in *instance) {
 		if s.mortal() {
 			s.kill()
 		}
-		s.sel.Notify()
+		s.edge()
 		return true
 	})
 }
@@ -141,7 +141,7 @@ func (l *Layer) sweep(ctx context.Context, in *instance) (errs []error) {
 				errs = append(errs, err)
 			}
 		}
-		s.sel.Notify()
+		s.edge()
 		return true
 	})
 	return errs

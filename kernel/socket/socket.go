@@ -24,12 +24,14 @@ const (
 
 // Socket is the kernel's half of a socket (struct socket).
 type Socket struct {
-	l     *Layer
-	dom   *domain
-	id    abi.SockID
-	typ   int
-	proto int
-	sel   event.Selinfo
+	l      *Layer
+	dom    *domain
+	id     abi.SockID
+	typ    int
+	proto  int
+	sel    event.Selinfo
+	seq    atomic.Uint64 // edges so far: what was not ready is not ready while it stays
+	polled atomic.Uint64 // the last answer to Poll: seq before it <<16 | events
 
 	gen      atomic.Uint64 // generation in which the component knows it; 0 = never yet
 	dead     atomic.Bool   // its connection died with the component
@@ -107,6 +109,12 @@ func (s *Socket) at() (*generation, status) {
 	return nil, restarting
 }
 
+// edge says that something about the socket may have changed.
+func (s *Socket) edge() {
+	s.seq.Add(1) // first: who has recorded its waiter looks at seq after it
+	s.sel.Notify()
+}
+
 // kill ends a connection whose component died. The caller has seen to it that
 // the socket is mortal.
 func (s *Socket) kill() {
@@ -117,7 +125,7 @@ func (s *Socket) kill() {
 		s.pending.CompareAndSwap(0, int32(abi.ECONNRESET))
 	}
 	s.l.cnt.reset.Inc()
-	s.sel.Notify()
+	s.edge()
 }
 
 // takeError answers and clears the pending error.
@@ -148,6 +156,7 @@ func (s *Socket) wait(ctx context.Context, m waitMode, try func(g *generation) e
 		haveTimer bool
 	)
 	for {
+		seq := s.seq.Load()
 		g, st := s.at()
 		again := false // EAGAIN: sleep until an edge
 		switch {
@@ -199,7 +208,9 @@ func (s *Socket) wait(ctx context.Context, m waitMode, try func(g *generation) e
 				defer t.Stop()
 				timeo = t.C
 			}
-			continue // look again, now that no edge can be missed
+		}
+		if s.seq.Load() != seq {
+			continue // an edge came before the waiter was recorded
 		}
 		if again {
 			restart, haveTimer = nil, false
@@ -236,6 +247,7 @@ func (s *Socket) control(ctx context.Context, deadErr abi.Errno, fn func(d socko
 		if now, st := s.at(); st != live || now != g {
 			return errMoved
 		}
+		defer s.seq.Add(1) // it may be ready for other things now
 		return fn(g.d)
 	})
 	if err == errDead {
