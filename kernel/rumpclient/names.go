@@ -205,7 +205,7 @@ func (c *Client) Getdents(ctx context.Context, fd int, buf []byte) ([]abi.Dirent
 	if err != nil {
 		return nil, err
 	}
-	ds, err := abi.ParseDirents(nil, buf[:n])
+	ds, err := abi.ParseDirents(buf[:n])
 	if err != nil {
 		return nil, answer(abi.SYS_getdents, "", err)
 	}

@@ -65,7 +65,9 @@ func (c *client) run() {
 	p, in := c.proc, c.in
 	c.mu.Unlock()
 	if p != nil {
-		p.Close()
+		if err := p.Close(); err != nil {
+			c.s.opt.Log.Warn("a client's process did not end well", "client", c.peer, "error", err)
+		}
 	}
 	c.conn.Wait()
 	if in {
@@ -150,7 +152,7 @@ func (c *client) admit(ctx context.Context) (pid int32, err error) {
 		c.s.clients.Add(-1)
 		return 0, fmt.Errorf("%d clients are here already: %w", c.s.opt.Clients, abi.EAGAIN)
 	}
-	p, pid, err := c.s.opt.NewProc(ctx, c.peer)
+	p, err := c.s.opt.NewProc(ctx, c.peer)
 	if err == nil {
 		c.mu.Lock()
 		if !c.ended {
@@ -158,6 +160,9 @@ func (c *client) admit(ctx context.Context) (pid int32, err error) {
 			c.mu.Unlock()
 			c.s.strangers.Add(-1)
 			c.s.cnt.clients.Inc()
+			if p, ok := p.(interface{ Pid() int32 }); ok {
+				pid = p.Pid()
+			}
 			return pid, nil
 		}
 		c.mu.Unlock()

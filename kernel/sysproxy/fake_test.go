@@ -82,7 +82,9 @@ func (p *fakeProc) count(d int) {
 	p.mu.Unlock()
 }
 
-func (p *fakeProc) Close() {
+func (p *fakeProc) Pid() int32 { return p.pid }
+
+func (p *fakeProc) Close() error {
 	p.mu.Lock()
 	for p.calls > 0 {
 		p.idle.Wait()
@@ -91,6 +93,7 @@ func (p *fakeProc) Close() {
 	close(p.closed) // twice would panic: once is the contract
 	p.k.live.Add(-1)
 	p.k.ended <- p
+	return nil
 }
 
 type fakeKernel struct {
@@ -114,14 +117,14 @@ func start(t *testing.T, mod func(*Options)) *fakeKernel {
 	t.Helper()
 	k := &fakeKernel{t: t, path: filepath.Join(t.TempDir(), "s"), waiting: make(chan struct{}, 4096),
 		ended: make(chan *fakeProc, 4096), evcnt: evcnt.New(), done: make(chan error, 1)}
-	opt := Options{Version: "test", Evcnt: k.evcnt, NewProc: func(_ context.Context, p Peer) (Proc, int32, error) {
+	opt := Options{Version: "test", Evcnt: k.evcnt.Attach, NewProc: func(_ context.Context, p Peer) (Proc, error) {
 		k.mu.Lock()
 		k.peers = append(k.peers, p)
 		k.mu.Unlock()
 		k.live.Add(1)
 		f := &fakeProc{k: k, pid: 2 + k.next.Add(1), closed: make(chan struct{})}
 		f.idle = sync.NewCond(&f.mu)
-		return f, f.pid, nil
+		return f, nil
 	}}
 	if mod != nil {
 		mod(&opt)
@@ -218,7 +221,9 @@ func readFull(c net.Conn, b []byte) error {
 func (r *raw) hello() *raw {
 	r.t.Helper()
 	r.send(r.frame(wire.OpHello, (&wire.HelloReq{Name: "raw", Pid: 1}).Append(nil), nil, 0))
-	if h, _, _, err := r.reply(); err != nil || h.Errno != 0 {
+	h, args, _, err := r.reply()
+	var res wire.HelloRes
+	if err != nil || h.Errno != 0 || res.Parse(args) != nil || res.Version != "test" || res.Pid < 2 {
 		r.t.Fatalf("hello: %v, errno %d", err, h.Errno)
 	}
 	return r

@@ -11,7 +11,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/rumpus-kernel/rumpus/kernel/evcnt"
 	"github.com/rumpus-kernel/rumpus/modapi"
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
 )
@@ -46,19 +45,20 @@ func (p Peer) String() string {
 }
 
 // Proc is a process of the kernel. Syscall is called by many goroutines at
-// once; Close ends the calls that wait and returns when everything is released.
+// once; Close, which is called once, ends the calls that wait and returns when
+// everything is released. A Proc that has Pid() int32 tells its client who it is.
 type Proc interface {
 	Syscall(ctx context.Context, num int, a *abi.Sysargs) error
-	Close()
+	Close() error
 }
 
 // Options say how to serve. NewProc is mandatory.
 type Options struct {
 	// Clients bounds the clients at a time; 0 is DefaultClients.
 	Clients int
-	// NewProc makes the process of a client that was let in, and its pid
-	// there. ctx ends with the connection.
-	NewProc func(ctx context.Context, p Peer) (proc Proc, pid int32, err error)
+	// NewProc makes the process of a client that was let in. ctx ends with
+	// the connection.
+	NewProc func(ctx context.Context, p Peer) (Proc, error)
 	// Allow says who is let in: nil, or the error that the client is told.
 	// The default lets in the uid of this process and root.
 	Allow func(p Peer) error
@@ -75,8 +75,8 @@ type Options struct {
 	// CallMemory replaces the constant in tests.
 	CallMemory int64
 
-	Log   modapi.Logger // nil: silent
-	Evcnt *evcnt.Set    // nil: counted nowhere
+	Log   modapi.Logger                            // nil: silent
+	Evcnt func(group, name string) *modapi.Counter // makes a counter; nil: counted nowhere
 }
 
 // OwnerOnly is the default policy: the uid of this process, and root.
@@ -145,14 +145,14 @@ func Serve(ctx context.Context, l net.Listener, opt Options) error {
 	if opt.Log == nil {
 		opt.Log = silent{}
 	}
-	set := opt.Evcnt
-	if set == nil {
-		set = evcnt.New()
+	count := opt.Evcnt
+	if count == nil {
+		count = func(string, string) *modapi.Counter { return new(modapi.Counter) }
 	}
 	s := &server{opt: opt, conns: make(map[*client]struct{}), cnt: counters{
-		calls: set.Attach("sysproxy", "calls"), clients: set.Attach("sysproxy", "clients"),
-		refused: set.Attach("sysproxy", "refused"), lies: set.Attach("sysproxy", "lies"),
-		nobufs: set.Attach("sysproxy", "nobufs"),
+		calls: count("sysproxy", "calls"), clients: count("sysproxy", "clients"),
+		refused: count("sysproxy", "refused"), lies: count("sysproxy", "lies"),
+		nobufs: count("sysproxy", "nobufs"),
 	}}
 	stop := context.AfterFunc(ctx, func() { l.Close() })
 	defer stop()

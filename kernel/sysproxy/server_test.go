@@ -142,7 +142,7 @@ func TestStrangersLimit(t *testing.T) {
 
 func TestNewProcFails(t *testing.T) {
 	k := start(t, func(o *Options) {
-		o.NewProc = func(context.Context, Peer) (Proc, int32, error) { return nil, 0, fmt.Errorf("no more: %w", abi.EAGAIN) }
+		o.NewProc = func(context.Context, Peer) (Proc, error) { return nil, fmt.Errorf("no more: %w", abi.EAGAIN) }
 		o.Clients = 1
 	})
 	for range 3 { // the place is given back each time
