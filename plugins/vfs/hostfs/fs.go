@@ -3,6 +3,7 @@ package hostfs
 import (
 	"container/list"
 	"context"
+	"math"
 	"os"
 	"sync"
 
@@ -190,7 +191,7 @@ func (f *FS) Readdir(ctx context.Context, req vfsops.ReaddirReq) (vfsops.Readdir
 	}
 	defer unix.Close(fd)
 	if req.Cookie != 0 {
-		if _, err := unix.Seek(fd, int64(req.Cookie), unix.SEEK_SET); err != nil {
+		if _, err := unix.Seek(fd, hostCookie(req.Cookie), unix.SEEK_SET); err != nil {
 			return res, translate(err)
 		}
 	}
@@ -218,6 +219,9 @@ func (f *FS) Readdir(ctx context.Context, req vfsops.ReaddirReq) (vfsops.Readdir
 			if !ok {
 				continue
 			}
+			if e.Cookie > math.MaxInt64 {
+				return vfsops.ReaddirRes{}, abi.EOVERFLOW
+			}
 			if room -= 24 + len(e.Name); room < 0 {
 				if len(res.Entries) == 0 {
 					return res, abi.EINVAL
@@ -227,6 +231,18 @@ func (f *FS) Readdir(ctx context.Context, req vfsops.ReaddirReq) (vfsops.Readdir
 			res.Entries = append(res.Entries, e)
 		}
 	}
+}
+
+// endCookie stands for Linux's largest positions. ext4 gives the last entry of
+// a directory the largest int64, to which the kernel could add nothing.
+const endCookie = math.MaxInt64 - 16
+
+// hostCookie is the position on the host that a cookie stands for.
+func hostCookie(c uint64) int64 {
+	if c >= endCookie {
+		return math.MaxInt64
+	}
+	return int64(c)
 }
 
 // dirent translates the struct linux_dirent64 at the start of b and answers
@@ -239,6 +255,9 @@ func (f *FS) dirent(d *node, dirfd int, b []byte) (e abi.Dirent, rest []byte, ok
 	e = abi.Dirent{
 		Fileid: fileidOf(key{d.key.dev, ino}, f.rootDev), Cookie: off, Name: name,
 		Type: abi.ModeType(uint32(typ) << 12), // DT_* are the type bits of the mode
+	}
+	if off >= endCookie && off <= math.MaxInt64 {
+		e.Cookie = endCookie
 	}
 	if typ == unix.DT_UNKNOWN {
 		var st unix.Statx_t
