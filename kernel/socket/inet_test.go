@@ -11,9 +11,12 @@ import (
 	"time"
 
 	"github.com/rumpus-kernel/rumpus/kernel/file"
+	"github.com/rumpus-kernel/rumpus/kernel/modproxy"
+	"github.com/rumpus-kernel/rumpus/kernel/modproxy/modproxytest"
 	"github.com/rumpus-kernel/rumpus/modapi"
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
 	"github.com/rumpus-kernel/rumpus/modapi/devops"
+	"github.com/rumpus-kernel/rumpus/modapi/dispatch"
 	"github.com/rumpus-kernel/rumpus/modapi/sockops"
 	"github.com/rumpus-kernel/rumpus/modapi/vfsops"
 	"github.com/rumpus-kernel/rumpus/plugins/net/inet"
@@ -47,33 +50,62 @@ func (quiet) Info(string, ...any)  {}
 func (quiet) Warn(string, ...any)  {}
 func (quiet) Error(string, ...any) {}
 
-// inetKit is a layer over the real Internet protocols.
+// inetKit is a layer over the real Internet protocols, bound in-process or
+// behind a stream as in a process of its own.
 type inetKit struct {
 	kit
-	m modapi.Module
+	stream bool
+	m      modapi.Module // as the kernel sees it
+	real   modapi.Module
+	link   *modproxy.Link
 }
 
-func newInet(t *testing.T) *inetKit {
-	k := &inetKit{kit: kit{t: t, Layer: New(Options{RestartWait: 5 * time.Second})}}
-	k.SetAvailable(true)
-	k.start(modapi.Fresh)
-	t.Cleanup(func() {
-		k.DetachInstance("net")
-		if err := k.m.Fini(context.Background()); err != nil {
-			t.Errorf("fini: %v", err)
+// eachInet runs a test over both bindings.
+func eachInet(t *testing.T, f func(t *testing.T, k *inetKit)) {
+	for _, stream := range []bool{false, true} {
+		name := "direct"
+		if stream {
+			name = "stream"
 		}
-	})
-	return k
+		t.Run(name, func(t *testing.T) {
+			k := &inetKit{stream: stream, kit: kit{t: t, Layer: New(Options{RestartWait: 5 * time.Second})}}
+			k.SetAvailable(true)
+			k.start(modapi.Fresh)
+			t.Cleanup(func() {
+				k.kill()
+				k.InstanceDown("net")
+				k.DetachInstance("net")
+			})
+			f(t, k)
+		})
+	}
 }
 
 func (k *inetKit) start(r modapi.Reason) {
 	k.t.Helper()
-	k.m = inet.New()
+	k.real = inet.New()
+	k.m = k.real
+	if k.stream {
+		k.link = modproxytest.Open(k.t, dispatch.New([]modapi.Module{k.real}, dispatch.Options{}), nil)
+		k.m = k.link.Modules()[0]
+	}
 	if err := k.m.Init(context.Background(), inetKernel{k.Layer}, r, nil); err != nil {
 		k.t.Fatalf("init: %v", err)
 	}
 	if err := k.InstanceUp(context.Background(), "net"); err != nil {
 		k.t.Fatalf("up: %v", err)
+	}
+}
+
+// kill ends the component without a word; the layer has yet to be told.
+func (k *inetKit) kill() {
+	if k.stream {
+		k.link.Close()
+	} else {
+		k.InstanceDown("net") // in-process nothing breaks that could be noticed
+	}
+	if err := k.real.Fini(context.Background()); err != nil {
+		k.t.Errorf("fini: %v", err)
 	}
 }
 
@@ -92,8 +124,7 @@ func (k *inetKit) sockAF(af int, typ int) *file.File {
 
 func TestInetTCP(t *testing.T) {
 	for _, a := range []abi.Sockaddr{addr(8080), v6(8080)} {
-		t.Run(a.String(), func(t *testing.T) {
-			k := newInet(t)
+		eachInet(t, func(t *testing.T, k *inetKit) {
 			ctx := ctxT(t)
 			l := k.sockAF(int(a.Family), abi.SOCK_STREAM)
 			defer l.Release(ctx)
@@ -167,8 +198,9 @@ func TestInetTCP(t *testing.T) {
 	}
 }
 
-func TestInetErrors(t *testing.T) {
-	k := newInet(t)
+func TestInetErrors(t *testing.T) { eachInet(t, testInetErrors) }
+
+func testInetErrors(t *testing.T, k *inetKit) {
 	ctx := ctxT(t)
 	s := k.sockAF(abi.AF_INET, abi.SOCK_STREAM)
 	defer s.Release(ctx)
@@ -201,8 +233,9 @@ func TestInetErrors(t *testing.T) {
 
 // TestInetRestart: with the real protocols, a listener accepts and a datagram
 // socket receives in the next process what comes to the same address.
-func TestInetRestart(t *testing.T) {
-	k := newInet(t)
+func TestInetRestart(t *testing.T) { eachInet(t, testInetRestart) }
+
+func testInetRestart(t *testing.T, k *inetKit) {
 	ctx := ctxT(t)
 	l := k.sockAF(abi.AF_INET, abi.SOCK_STREAM)
 	defer l.Release(ctx)
@@ -247,10 +280,8 @@ func TestInetRestart(t *testing.T) {
 				t.Errorf("recv: %q %v", b[:n], err)
 			}
 		}()
+		k.kill()
 		k.InstanceDown("net")
-		if err := k.m.Fini(ctx); err != nil {
-			t.Fatal(err)
-		}
 		k.start(modapi.Restart)
 		c := k.sockAF(abi.AF_INET, abi.SOCK_STREAM)
 		if err := k.Connect(ctx, root, c, addr(la.Port)); err != nil {
@@ -272,8 +303,9 @@ func TestInetRestart(t *testing.T) {
 	}
 }
 
-func TestInetInterfaces(t *testing.T) {
-	k := newInet(t)
+func TestInetInterfaces(t *testing.T) { eachInet(t, testInetInterfaces) }
+
+func testInetInterfaces(t *testing.T, k *inetKit) {
 	ctx := ctxT(t)
 	ifs := k.Ifs(ctx)
 	if len(ifs) != 1 || ifs[0].Flags&abi.IFF_RUNNING == 0 || ifs[0].Stats.MTU == 0 {
@@ -303,46 +335,99 @@ func TestInetInterfaces(t *testing.T) {
 	want(t, "bind to an address that is gone", k.Bind(ctx, root, e, a), abi.EADDRNOTAVAIL)
 }
 
-func BenchmarkInetTCP(b *testing.B) {
-	l := New(Options{})
-	l.SetAvailable(true)
-	m := inet.New()
-	ctx := context.Background()
-	if err := m.Init(ctx, inetKernel{l}, modapi.Fresh, nil); err != nil {
-		b.Fatal(err)
-	}
-	l.InstanceUp(ctx, "net")
-	defer m.Fini(ctx)
-	ls, _ := l.Socket(ctx, root, abi.AF_INET, abi.SOCK_STREAM, 0)
-	l.Bind(ctx, root, ls, addr(80))
-	l.Listen(ctx, root, ls, 1)
-	c, _ := l.Socket(ctx, root, abi.AF_INET, abi.SOCK_STREAM, 0)
-	if err := l.Connect(ctx, root, c, addr(80)); err != nil {
-		b.Fatal(err)
-	}
-	s, _, err := l.Accept(ctx, root, ls, 0)
-	if err != nil {
-		b.Fatal(err)
-	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		buf := make([]byte, 256<<10)
-		for {
-			if n, err := l.Recv(ctx, root, s, buf, 0); n == 0 || err != nil {
-				return
+// BenchmarkInet measures a stream over lo0: 64 KiB writes, and the round trip
+// of one byte.
+func BenchmarkInet(b *testing.B) {
+	for _, stream := range []bool{false, true} {
+		name := "direct"
+		if stream {
+			name = "stream"
+		}
+		b.Run(name, func(b *testing.B) {
+			l := New(Options{})
+			l.SetAvailable(true)
+			real := inet.New()
+			var m modapi.Module = real
+			if stream {
+				m = modproxytest.Open(b, dispatch.New([]modapi.Module{real}, dispatch.Options{}), nil).Modules()[0]
 			}
-		}
-	}()
-	buf := make([]byte, 64<<10)
-	b.SetBytes(int64(len(buf)))
-	for b.Loop() {
-		if _, err := l.Send(ctx, root, c, buf, 0); err != nil {
-			b.Fatal(err)
-		}
+			ctx := context.Background()
+			if err := m.Init(ctx, inetKernel{l}, modapi.Fresh, nil); err != nil {
+				b.Fatal(err)
+			}
+			b.Cleanup(func() { real.Fini(ctx) })
+			if err := l.InstanceUp(ctx, "net"); err != nil {
+				b.Fatal(err)
+			}
+			ls, err := l.Socket(ctx, root, abi.AF_INET, abi.SOCK_STREAM, 0)
+			if err != nil {
+				b.Fatal(err)
+			}
+			l.Bind(ctx, root, ls, addr(80))
+			l.Listen(ctx, root, ls, 1)
+			pair := func() (c, s *file.File) {
+				c, err := l.Socket(ctx, root, abi.AF_INET, abi.SOCK_STREAM, 0)
+				if err == nil {
+					err = l.Connect(ctx, root, c, addr(80))
+				}
+				if err == nil {
+					s, _, err = l.Accept(ctx, root, ls, 0)
+				}
+				if err != nil {
+					b.Fatal(err)
+				}
+				return c, s
+			}
+			b.Run("bulk", func(b *testing.B) {
+				c, s := pair()
+				done := make(chan struct{})
+				go func() {
+					defer close(done)
+					buf := make([]byte, 256<<10)
+					for {
+						if n, err := l.Recv(ctx, root, s, buf, 0); n == 0 || err != nil {
+							return
+						}
+					}
+				}()
+				buf := make([]byte, 64<<10)
+				b.SetBytes(int64(len(buf)))
+				b.ReportAllocs()
+				for b.Loop() {
+					if _, err := l.Send(ctx, root, c, buf, 0); err != nil {
+						b.Fatal(err)
+					}
+				}
+				c.Release(ctx)
+				<-done
+				s.Release(ctx)
+			})
+			b.Run("rtt", func(b *testing.B) {
+				c, s := pair()
+				done := make(chan struct{})
+				go func() {
+					defer close(done)
+					buf := make([]byte, 1)
+					for {
+						if n, err := l.Recv(ctx, root, s, buf, 0); n == 0 || err != nil {
+							return
+						}
+						l.Send(ctx, root, s, buf, 0)
+					}
+				}()
+				l.Setsockopt(ctx, root, c, abi.IPPROTO_TCP, abi.TCP_NODELAY, []byte{1, 0, 0, 0})
+				buf := make([]byte, 1)
+				b.ReportAllocs()
+				for b.Loop() {
+					l.Send(ctx, root, c, buf, 0)
+					if _, err := l.Recv(ctx, root, c, buf, 0); err != nil {
+						b.Fatal(err)
+					}
+				}
+				c.Release(ctx)
+				<-done
+				s.Release(ctx)
+			})
+		})
 	}
-	c.Release(ctx)
-	<-done
-	s.Release(ctx)
-	ls.Release(ctx)
 }
