@@ -1,0 +1,177 @@
+package cli
+
+import (
+	"context"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"github.com/rumpus-kernel/rumpus/kernel/rumpclient"
+	"github.com/rumpus-kernel/rumpus/modapi/abi"
+)
+
+var modstatVerb = &verb{
+	name: "modstat", group: groupModules, synopsis: []string{"[-n NAME]"}, max: 0,
+	short: "show the modules that are loaded",
+	long: []string{
+		"Shows one line a module: name, class, where it came from, flags, references, size of its plugin in bytes, the modules that it requires, the process on the host that it is in, the state of this and how often it was restarted.",
+		"--json is an array of objects with name, class, source, flag, refs, size, requires (an array), pid, state, restarts, epoch and instance.",
+	},
+	examples: []example{{"rumpus modstat -n tmpfs", "Is tmpfs there, and in which process?"}},
+	exit:     []string{"1 also if -n names a module that is not loaded."},
+	setup: func(fs *pflag.FlagSet) runFunc {
+		name := fs.StringP("name", "n", "", "only the module called `NAME`")
+		return func(ctx context.Context, c *call, _ []string) error {
+			k, err := c.kernel(ctx)
+			if err != nil {
+				return err
+			}
+			mods, err := k.Modstat(ctx)
+			if err != nil {
+				return err
+			}
+			list := []rumpclient.Modstat{}
+			for _, m := range mods {
+				if *name == "" || m.Name == *name {
+					if m.Requires == nil {
+						m.Requires = []string{}
+					}
+					list = append(list, m)
+				}
+			}
+			if *name != "" && len(list) == 0 {
+				return &notLoaded{*name}
+			}
+			if c.json {
+				return writeJSON(c.out, list)
+			}
+			rows := [][]string{{"NAME", "CLASS", "SOURCE", "FLAG", "REFS", "SIZE", "REQUIRES", "PID", "STATE", "RESTARTS"}}
+			for _, m := range list {
+				rows = append(rows, []string{c.show(m.Name), c.show(m.Class), c.show(m.Source), c.show(m.Flag), strconv.Itoa(m.Refs),
+					number(m.Size), dash(c.show(strings.Join(m.Requires, ","))), number(int64(m.Pid)), c.show(m.State), strconv.Itoa(m.Restarts)})
+			}
+			table(c.out, "llllrrlrlr", rows)
+			return nil
+		}
+	},
+}
+
+// notLoaded says that a module is not there.
+type notLoaded struct{ name string }
+
+func (e *notLoaded) Error() string { return "module " + e.name + " is not loaded" }
+func (e *notLoaded) Unwrap() error { return abi.ENOENT }
+
+func number(n int64) string {
+	if n == 0 {
+		return "-"
+	}
+	return strconv.FormatInt(n, 10)
+}
+
+func dash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+var modloadVerb = &verb{
+	name: "modload", group: groupModules, synopsis: []string{"[-f] [-b NAME=BOOL] [-i NAME=INT] [-s NAME=STRING] MODULE"}, min: 1, max: 1,
+	short: "load a module",
+	long: []string{
+		"Starts the plugin MODULE and attaches its modules. A name without a / is looked for in the directories of kern.module.path; one with a / is a file of the host, taken from where the command is given. The other options give the module properties.",
+	},
+	examples: []example{{"rumpus modload -b debug=true ./myfs", "A module that is being written."}},
+	setup: func(fs *pflag.FlagSet) runFunc {
+		force := fs.BoolP("force", "f", false, "even if the module is disabled")
+		b := fs.StringArrayP("bool", "b", nil, "a boolean property, `NAME=BOOL`")
+		i := fs.StringArrayP("int", "i", nil, "an integer property, `NAME=INT`")
+		s := fs.StringArrayP("string", "s", nil, "a string property, `NAME=STRING`")
+		return func(ctx context.Context, c *call, args []string) error {
+			props, err := moduleProps(*b, *i, *s)
+			if err != nil {
+				return err
+			}
+			name := args[0]
+			if name == "" {
+				return usagef("the module's name is empty")
+			}
+			if strings.Contains(name, "/") {
+				if name, err = filepath.Abs(name); err != nil {
+					return err
+				}
+			}
+			flags := 0
+			if *force {
+				flags = rumpclient.ModctlForce
+			}
+			k, err := c.kernel(ctx)
+			if err != nil {
+				return err
+			}
+			return k.Modload(ctx, name, flags, props)
+		}
+	},
+}
+
+// moduleProps reads the properties of -b, -i and -s.
+func moduleProps(bools, ints, strs []string) (map[string]any, error) {
+	props := make(map[string]any)
+	add := func(list []string, kind string, parse func(string) (any, error)) error {
+		for _, p := range list {
+			name, text, ok := strings.Cut(p, "=")
+			if !ok || name == "" {
+				return usagef("property %q is not NAME=%s", p, strings.ToUpper(kind))
+			}
+			if _, twice := props[name]; twice {
+				return usagef("property %q is given twice", name)
+			}
+			val, err := parse(text)
+			if err != nil {
+				return usagef("property %s: %q is no %s", name, text, kind)
+			}
+			props[name] = val
+		}
+		return nil
+	}
+	err := add(bools, "bool", func(s string) (any, error) {
+		switch strings.ToLower(s) {
+		case "yes", "on":
+			return true, nil
+		case "no", "off":
+			return false, nil
+		}
+		return strconv.ParseBool(s)
+	})
+	if err == nil {
+		err = add(ints, "int", func(s string) (any, error) { return strconv.ParseInt(s, 0, 64) })
+	}
+	if err == nil {
+		err = add(strs, "string", func(s string) (any, error) { return s, nil })
+	}
+	return props, err
+}
+
+var modunloadVerb = &verb{
+	name: "modunload", group: groupModules, synopsis: []string{"[-f] NAME ..."}, min: 1, max: -1,
+	short:    "unload modules",
+	long:     []string{"Detaches each module and, with the last one in it, ends its process. One that is in use is refused (EBUSY)."},
+	examples: []example{{"rumpus modunload inet", "Take the network stack out of the kernel."}},
+	setup: func(fs *pflag.FlagSet) runFunc {
+		force := fs.BoolP("force", "f", false, "even if it is in use")
+		return func(ctx context.Context, c *call, args []string) error {
+			flags := 0
+			if *force {
+				flags = rumpclient.ModctlForce
+			}
+			k, err := c.kernel(ctx)
+			if err != nil {
+				return err
+			}
+			return c.each(ctx, args, func(name string) error { return k.Modunload(ctx, name, flags) })
+		}
+	},
+}

@@ -1,0 +1,149 @@
+package cli
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"github.com/spf13/pflag"
+)
+
+// group is a heading of the manual.
+type group string
+
+const (
+	groupKernel  group = "Kernel"
+	groupModules group = "Modules"
+	groupFiles   group = "Files"
+	groupMounts  group = "Mounts"
+	groupNet     group = "Network"
+	groupOther   group = "Other"
+)
+
+var groups = []group{groupKernel, groupModules, groupFiles, groupMounts, groupNet, groupOther}
+
+// runFunc does the work of a verb; args are the operands.
+type runFunc func(ctx context.Context, c *call, args []string) error
+
+// example is a command line and what it does.
+type example struct{ cmd, text string }
+
+// verb is a command of rumpus with its manual page.
+type verb struct {
+	name  string
+	group group
+	// synopsis are the forms of the command line, without "rumpus NAME".
+	synopsis []string
+	// short is one line without a period.
+	short string
+	// long are the paragraphs of DESCRIPTION. One that begins with a space is
+	// kept as it is, others are filled.
+	long     []string
+	examples []example
+	// exit are further lines of EXIT STATUS.
+	exit []string
+	// min and max bound the number of operands; max < 0 is no bound.
+	min, max int
+	// server marks verbs that are no client of a kernel: a signal does not
+	// decide their exit code.
+	server bool
+	setup  func(fs *pflag.FlagSet) runFunc
+}
+
+// verbs are all verbs, in the order of the manual. It is filled by init because
+// help reads it.
+var verbs []*verb
+
+func init() {
+	verbs = []*verb{
+		runVerb, haltVerb, dmesgVerb, sysctlVerb, vmstatVerb,
+		modstatVerb, modloadVerb, modunloadVerb,
+		lsVerb, catVerb, writeVerb, cpVerb, mkdirVerb, rmVerb, rmdirVerb, mvVerb, lnVerb,
+		readlinkVerb, statVerb, touchVerb, chmodVerb, chownVerb,
+		mountVerb, umountVerb, dfVerb,
+		ncVerb, ifconfigVerb,
+		configVerb, helpVerb, versionVerb,
+	}
+}
+
+func findVerb(name string) *verb {
+	i := slices.IndexFunc(verbs, func(v *verb) bool { return v.name == name })
+	if i < 0 {
+		return nil
+	}
+	return verbs[i]
+}
+
+// aliases are names from elsewhere, for suggestions only.
+var aliases = map[string]string{
+	"insmod": "modload", "rmmod": "modunload", "lsmod": "modstat", "unmount": "umount",
+	"copy": "cp", "delete": "rm", "del": "rm", "remove": "rm", "unlink": "rm", "dir": "ls", "list": "ls",
+	"rename": "mv", "move": "mv", "symlink": "ln", "link": "ln", "netcat": "nc", "shutdown": "halt",
+	"stop": "halt", "poweroff": "halt", "reboot": "halt", "start": "run", "boot": "run", "serve": "run",
+	"ip": "ifconfig", "tee": "write", "put": "cp", "get": "cp", "type": "cat", "man": "help",
+	"log": "dmesg", "logs": "dmesg", "check": "config", "md": "mkdir", "rd": "rmdir",
+}
+
+// suggest finds the verb that was probably meant, or "".
+func suggest(name string) string {
+	if a := aliases[name]; a != "" {
+		return a
+	}
+	best, bestD := "", 3
+	for _, v := range verbs {
+		d := distance(name, v.name)
+		if strings.HasPrefix(v.name, name) && len(name) > 1 {
+			d = min(d, 1)
+		}
+		if d < bestD && d < max(len(name), 2) {
+			best, bestD = v.name, d
+		}
+	}
+	return best
+}
+
+// distance is the number of letters to insert, remove, replace or swap with
+// their neighbour to make b of a.
+func distance(a, b string) int {
+	if len(a) > 32 {
+		return len(a)
+	}
+	d := make([][]int, len(a)+1)
+	for i := range d {
+		d[i] = make([]int, len(b)+1)
+		d[i][0] = i
+	}
+	for j := range d[0] {
+		d[0][j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		for j := 1; j <= len(b); j++ {
+			cost := 1
+			if a[i-1] == b[j-1] {
+				cost = 0
+			}
+			d[i][j] = min(d[i-1][j]+1, d[i][j-1]+1, d[i-1][j-1]+cost)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				d[i][j] = min(d[i][j], d[i-2][j-2]+1)
+			}
+		}
+	}
+	return d[len(a)][len(b)]
+}
+
+// Table is the table of verbs as README.md shows it, in Markdown. A test holds
+// the two together.
+func Table() string {
+	var b strings.Builder
+	b.WriteString("| verb | what it does |\n|---|---|\n")
+	for _, v := range verbs {
+		for i, s := range v.synopsis {
+			what := ""
+			if i == 0 {
+				what = v.short
+			}
+			b.WriteString("| `" + strings.ReplaceAll(strings.TrimSpace("rumpus "+v.name+" "+s), "|", `\|`) + "` | " + what + " |\n")
+		}
+	}
+	return b.String()
+}
