@@ -125,6 +125,7 @@ const (
 	SYS_pipe            = 42
 	SYS_ioctl           = 54
 	SYS_dup2            = 90
+	SYS_getrandom       = 91
 	SYS_fcntl           = 92
 	SYS_fsync           = 95
 	SYS_readv           = 120

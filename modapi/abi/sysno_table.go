@@ -109,6 +109,7 @@ var syscallTab = [SYS_NSYSENT]string{
 	SYS_pipe:                 "pipe",
 	SYS_ioctl:                "ioctl",
 	SYS_dup2:                 "dup2",
+	SYS_getrandom:            "getrandom",
 	SYS_fcntl:                "fcntl",
 	SYS_fsync:                "fsync",
 	SYS_readv:                "readv",
