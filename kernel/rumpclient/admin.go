@@ -3,7 +3,6 @@ package rumpclient
 import (
 	"context"
 	"encoding/json"
-	"io"
 
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
 )
@@ -195,20 +194,15 @@ func (c *Client) Uname(ctx context.Context) (u Utsname, err error) {
 	return u, nil
 }
 
-// Getrandom fills p with random bytes of the kernel's /dev/urandom.
+// Getrandom is getrandom(2): it fills p with random bytes. It needs no device.
 func (c *Client) Getrandom(ctx context.Context, p []byte) error {
-	fd, err := c.Open(ctx, "/dev/urandom", abi.O_RDONLY|abi.O_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer c.Close(context.WithoutCancel(ctx), fd)
 	for len(p) > 0 {
-		n, err := c.Read(ctx, fd, p)
+		n, _, err := c.out(ctx, abi.SYS_getrandom, "", args(), p[:min(len(p), abi.MaxTransfer)])
 		if err != nil {
 			return err
 		}
 		if n == 0 {
-			return io.ErrUnexpectedEOF
+			return answer(abi.SYS_getrandom, "", abi.EINVAL)
 		}
 		p = p[n:]
 	}
