@@ -3,6 +3,7 @@ package rumpclient
 import (
 	"bytes"
 	"context"
+	"sync"
 
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
 )
@@ -91,8 +92,11 @@ func (c *Client) Mkfifo(ctx context.Context, path string, mode uint32) error {
 	return c.do(ctx, abi.SYS_mkfifo, path, argsPath(path, int(mode)))
 }
 
+var statPool = sync.Pool{New: func() any { return new([abi.StatSize]byte) }}
+
 func (c *Client) stat(ctx context.Context, num int, path string, a *abi.Sysargs) (st abi.Stat, err error) {
-	var p [abi.StatSize]byte
+	p := statPool.Get().(*[abi.StatSize]byte)
+	defer statPool.Put(p)
 	n, _, err := c.out(ctx, num, path, a, p[:])
 	if err != nil {
 		return st, err
