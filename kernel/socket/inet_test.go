@@ -134,7 +134,7 @@ func TestInetTCP(t *testing.T) {
 			if err := k.Listen(ctx, root, l, 5); err != nil {
 				t.Fatal(err)
 			}
-			const size = 8 << 20
+			const size = 4 << 20
 			data := make([]byte, size)
 			for i := range data {
 				data[i] = byte(rand.Uint32())
