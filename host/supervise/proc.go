@@ -266,7 +266,7 @@ func (p *Process) wire(s *Spec) error {
 		}
 		child = append(child, fd)
 	}
-	if p.l, err = newLauncher(s.Instance, s.Path, child); err != nil {
+	if p.l, err = newLauncher(s.Path, child); err != nil {
 		return err
 	}
 	p.l.args = s.Args
@@ -395,7 +395,7 @@ func (p *Process) Exit() Exit {
 	return x
 }
 
-// LastWords is the line on stderr that most likely says why the process
+// LastWords, after Dead, is the line on stderr that most likely says why the process
 // ended: a panic's, else the last one; "" if there was none. One line of at
 // most 200 printable bytes, whatever the component wrote.
 func (p *Process) LastWords() string {
@@ -420,8 +420,11 @@ func (p *Process) Life(ctx context.Context, frame []byte) ([]byte, error) {
 	if err == nil {
 		return out, nil
 	}
-	if status.Code(err) == codes.Unavailable {
-		waitFor(p.l.dead, killWait) // the connection breaks a moment before the death shows
+	switch status.Code(err) {
+	case codes.Unavailable: // the connection breaks a moment before the death shows
+		waitFor(p.l.dead, killWait)
+	case codes.Canceled, codes.DeadlineExceeded: // the component has the deadline too, and may be first
+		waitFor(ctx.Done(), killWait)
 	}
 	if x, dead := p.l.exited(); dead {
 		return nil, fmt.Errorf("life: %w", &DeadError{Instance: p.instance, Exit: x})

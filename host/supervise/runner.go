@@ -30,13 +30,12 @@ const pipeLinger = 250 * time.Millisecond
 // it has been reaped its number cannot be anybody else's, so signals sent
 // under mu always reach the right group.
 type launcher struct {
-	instance string
-	path     string                 // absolute
-	args     []string               // argv[1:]
-	env      []string               // ours; go-plugin's is added
-	cred     *syscall.Credential    // nil: as we are
-	extra    []int                  // descriptors 3... of the child; ours until start
-	pin      func(tmp string) error // called with go-plugin's socket directory
+	path  string                 // absolute
+	args  []string               // argv[1:]
+	env   []string               // ours; go-plugin's is added
+	cred  *syscall.Credential    // nil: as we are
+	extra []int                  // descriptors 3... of the child; ours until start
+	pin   func(tmp string) error // called with go-plugin's socket directory
 
 	tmp            string // go-plugin's socket directory; set before start
 	stdout, stderr *pipe
@@ -64,9 +63,9 @@ var _ runner.Runner = (*launcher)(nil)
 var errFenced = errors.New("start abandoned")
 
 // newLauncher makes the pipes. extra belongs to the launcher from now on.
-func newLauncher(instance, path string, extra []int) (*launcher, error) {
+func newLauncher(path string, extra []int) (*launcher, error) {
 	l := &launcher{
-		instance: instance, path: path, extra: extra,
+		path: path, extra: extra,
 		dead: make(chan struct{}), drained: make(chan struct{}), hold: make(chan struct{}),
 	}
 	var err error
