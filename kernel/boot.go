@@ -155,7 +155,7 @@ func (k *Kernel) initCore() {
 		k.Msg.Printf("devfs: %v", err)
 	}
 	k.Procs.SetHooks(proc.Hooks{
-		VFSInit:    func() *vfs.Cwdinfo { return k.VFS.NewCwd() },
+		VFSInit:    vfs.NewCwdinfo,
 		VFSRelease: func(c *vfs.Cwdinfo) { c.Release() },
 	})
 	k.sysctlInit()

@@ -42,8 +42,8 @@ func (k *Kernel) Client(name string) (*rumpclient.Client, error) {
 // Pid is the process id in the kernel.
 func (p *Proc) Pid() int32 { return p.p.Pid }
 
-// Syscall makes one system call. It ends with EINTR when ctx is cancelled or
-// the process exits, ETIMEDOUT when ctx's deadline passes.
+// Syscall makes one system call. It ends with EINTR when ctx is cancelled,
+// ETIMEDOUT when ctx's deadline passes, and ESRCH when the process exits.
 func (p *Proc) Syscall(ctx context.Context, num int, a *abi.Sysargs) error {
 	l, err := p.p.Enter()
 	if err != nil {
@@ -51,13 +51,18 @@ func (p *Proc) Syscall(ctx context.Context, num int, a *abi.Sysargs) error {
 	}
 	defer l.Leave()
 	if ctx.Done() == nil { // nothing of the caller's to wait for: the process's end does
-		return p.k.sys.Call(p.p.Context(), l, num, a)
+		err = p.k.sys.Call(p.p.Context(), l, num, a)
+	} else {
+		ctx, cancel := context.WithCancel(ctx)
+		stop := context.AfterFunc(p.p.Context(), cancel)
+		err = p.k.sys.Call(ctx, l, num, a)
+		stop()
+		cancel()
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	stop := context.AfterFunc(p.p.Context(), cancel)
-	defer stop()
-	return p.k.sys.Call(ctx, l, num, a)
+	if err != nil && p.p.Context().Err() != nil && abi.ErrnoOf(err) == abi.EINTR {
+		return fmt.Errorf("process %d has exited: %w", p.p.Pid, abi.ESRCH)
+	}
+	return err
 }
 
 // exitTime bounds how long Close waits for calls in progress.

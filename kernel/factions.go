@@ -20,12 +20,16 @@ var (
 
 type vfsFaction struct{ v *vfs.VFS }
 
-func (f vfsFaction) Available(on bool)                    { f.v.SetAvailable(on) }
-func (f vfsFaction) Down(inst string)                     { f.v.InstanceDown(inst) }
-func (f vfsFaction) Up(c context.Context, i string) error { return f.v.Remount(c, i) }
-func (f vfsFaction) Gone(inst string)                     { f.v.InstanceGone(inst) }
-func (f vfsFaction) InUse(inst, name string) bool         { return f.v.InUse(inst, name) }
-func (f vfsFaction) Detach(inst, name string)             { f.v.DetachFS(inst, name) }
+func (f vfsFaction) Available(on bool) { f.v.SetAvailable(on) }
+func (f vfsFaction) Down(inst string)  { f.v.InstanceDown(inst) }
+func (f vfsFaction) Up(c context.Context, i string) error {
+	err := f.v.Remount(c, i)
+	f.v.InstanceUp(i)
+	return err
+}
+func (f vfsFaction) Gone(inst string)             { f.v.InstanceUp(inst) }
+func (f vfsFaction) InUse(inst, name string) bool { return f.v.InUse(inst, name) }
+func (f vfsFaction) Detach(inst, name string)     { f.v.DetachFS(inst, name) }
 
 type netFaction struct{ l *socket.Layer }
 

@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"os"
 	"os/signal"
@@ -123,7 +124,7 @@ func (h *host) kernelOptions() kernel.Options {
 		Hyper:    hypercalls{h: h},
 		Hostname: c.Kernel.Hostname,
 		NCPU:     c.Kernel.NCPU.Count(),
-		MemLimit: c.Kernel.Memlimit.Of(memTotal()),
+		MemLimit: int64(min(c.Kernel.Memlimit.Of(memTotal()), math.MaxInt64)),
 		Verbose:  c.Kernel.Verbose,
 		Threads:  &c.Kernel.Threads,
 		Sysctl:   make(map[string]string),
@@ -176,12 +177,12 @@ func sysctlText(v any) string {
 }
 
 // memTotal is the machine's memory in bytes.
-func memTotal() int64 {
+func memTotal() uint64 {
 	var si unix.Sysinfo_t
 	if unix.Sysinfo(&si) != nil {
 		return 0
 	}
-	return int64(si.Totalram) * int64(si.Unit)
+	return si.Totalram * uint64(si.Unit)
 }
 
 // kernelLog passes the kernel's records on to the host's log.
@@ -316,6 +317,7 @@ func (h *host) serve(ctx context.Context, l net.Listener) error {
 		Clients: h.cfg.Server.Clients,
 		Log:     h.k.Msg.Logger("sysproxy"),
 		Evcnt:   h.k.Evcnt.Attach,
+		Version: kernel.Getversion().String(),
 		NewProc: func(_ context.Context, p sysproxy.Peer) (sysproxy.Proc, error) {
 			return h.k.NewProc(p.Name, credOf(p.Uid, p.Gid))
 		},

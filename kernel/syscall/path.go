@@ -187,18 +187,18 @@ func sysFchownat(ctx context.Context, k *Kernel, l *proc.Lwp, a *abi.Sysargs) er
 	return at(ctx, l, a, func(w vfs.Where) error { return k.VFS.Chown(ctx, w, a.Path[0], a.U32(1), a.U32(2), follow(a, 3)) })
 }
 
-// times reads the pair of times in In; none means now.
-func times(a *abi.Sysargs) (t [2]abi.Timespec, err error) {
+// times reads the pair of times in In; none (nil) means now.
+func times(a *abi.Sysargs) (*[2]abi.Timespec, error) {
 	if len(a.In) == 0 {
-		t[0].Nsec, t[1].Nsec = abi.UTIME_NOW, abi.UTIME_NOW
-		return t, nil
+		return nil, nil
 	}
 	if len(a.In) < abi.TimesSize {
-		return t, abi.EINVAL
+		return nil, abi.EINVAL
 	}
+	var t [2]abi.Timespec
 	t[0], _ = abi.ParseTimespec(a.In)
 	t[1], _ = abi.ParseTimespec(a.In[16:])
-	return t, nil
+	return &t, nil
 }
 
 // sysUtimensat is utimensat(2): A = {fd, flag}.
@@ -208,7 +208,7 @@ func sysUtimensat(ctx context.Context, k *Kernel, l *proc.Lwp, a *abi.Sysargs) e
 		if err != nil {
 			return err
 		}
-		return k.VFS.Utimens(ctx, w, a.Path[0], t[0], t[1], follow(a, 1))
+		return k.VFS.Utimens(ctx, w, a.Path[0], t, follow(a, 1))
 	})
 }
 
@@ -254,7 +254,7 @@ func sysFutimens(ctx context.Context, k *Kernel, l *proc.Lwp, a *abi.Sysargs) er
 		if err != nil {
 			return err
 		}
-		return k.VFS.Futimens(ctx, l.Caller(), f, t[0], t[1])
+		return k.VFS.Futimens(ctx, l.Caller(), f, t)
 	})
 }
 
@@ -285,7 +285,7 @@ func sysStatvfs1(ctx context.Context, k *Kernel, l *proc.Lwp, a *abi.Sysargs) er
 
 func sysFstatvfs1(ctx context.Context, k *Kernel, l *proc.Lwp, a *abi.Sysargs) error {
 	return vnode(ctx, l, a, func(f *file.File) error {
-		sv, err := k.VFS.Fstatvfs(ctx, l.Caller(), f)
+		sv, err := k.VFS.Fstatvfs(ctx, f)
 		if err != nil {
 			return err
 		}
@@ -295,11 +295,11 @@ func sysFstatvfs1(ctx context.Context, k *Kernel, l *proc.Lwp, a *abi.Sysargs) e
 
 // sysGetvfsstat fills Out with one coded Statvfs a mount, as many as fit, and
 // answers how many mounts there are.
-func sysGetvfsstat(ctx context.Context, k *Kernel, l *proc.Lwp, a *abi.Sysargs) error {
+func sysGetvfsstat(ctx context.Context, k *Kernel, _ *proc.Lwp, a *abi.Sysargs) error {
 	if !k.VFS.Available() && len(k.VFS.Mounts()) == 0 {
 		return fmt.Errorf("vfs component not available: %w", abi.EOPNOTSUPP)
 	}
-	svs := k.VFS.Getvfsstat(ctx, l.Caller())
+	svs := k.VFS.StatvfsAll(ctx)
 	var b []byte
 	for i := range svs {
 		n := len(b)

@@ -23,13 +23,19 @@ func (v *Vnode) refresh(va *abi.Vattr, fresh bool) {
 // exclusively.
 func (v *Vnode) apply(va *abi.Vattr) {
 	v.amu.Lock()
-	if va.Type == v.typ {
+	if v.fits(va) {
 		v.mergeLocked(va)
 		v.valid = v.m.sole()
 	} else {
 		v.valid = false
 	}
 	v.amu.Unlock()
+}
+
+// fits reports whether attributes that the file system answered can be v's.
+func (v *Vnode) fits(va *abi.Vattr) bool {
+	h := v.h.Load()
+	return va.Type == v.typ && va.Fileid == h.File && va.Gen == h.Gen && va.Size >= 0
 }
 
 // invalidate forgets that the attributes are the truth.
@@ -99,7 +105,7 @@ func (v *Vnode) getattrLocked(ctx context.Context, va *abi.Vattr) error {
 	if err != nil {
 		return err
 	}
-	if got.Type != v.typ || got.Size < 0 {
+	if !v.fits(&got) {
 		return abi.ESTALE
 	}
 	v.amu.Lock()
@@ -188,7 +194,11 @@ func (v *Vnode) flushLocked(ctx context.Context, c *abi.Caller) error {
 		v.amu.Unlock()
 		return nil
 	}
-	got, err := v.setattrLocked(ctx, b, c, mask, &va)
+	send := mask
+	if !b.kpages() {
+		send &^= abi.SetSize // the file system has it from WritePages
+	}
+	got, err := v.setattrLocked(ctx, b, c, send, &va)
 	if err != nil {
 		return err
 	}

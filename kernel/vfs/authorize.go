@@ -58,7 +58,7 @@ func (v *Vnode) access(ctx context.Context, c *abi.Caller, want abi.AccMode, va 
 // mayDelete authorises taking a name of victim out of directory dir: the right
 // to write the directory, and in a sticky one ownership of either.
 func (v *Vnode) mayDelete(ctx context.Context, c *abi.Caller, dir *Vnode, dva, va *abi.Vattr) error {
-	if err := dir.access(ctx, c, abi.VWRITE|abi.VEXEC, dva); err != nil {
+	if err := dir.access(ctx, c, abi.VWRITE, dva); err != nil {
 		return err
 	}
 	if va.Flags&(abi.UF_IMMUTABLE|abi.SF_IMMUTABLE|abi.UF_APPEND|abi.SF_APPEND) != 0 || dva.Flags&(abi.UF_APPEND|abi.SF_APPEND) != 0 {

@@ -126,6 +126,10 @@ func (fs *VFS) Fchdir(ctx context.Context, w Where, f *file.File) error {
 
 // chdir takes over the reference on v.
 func (fs *VFS) chdir(ctx context.Context, w Where, v *Vnode) error {
+	if w.Cwd == nil {
+		v.put()
+		return abi.EINVAL
+	}
 	if err := fs.maySearch(ctx, w.Caller, v); err != nil {
 		v.put()
 		return err
@@ -151,6 +155,9 @@ func (fs *VFS) maySearch(ctx context.Context, c *abi.Caller, v *Vnode) error {
 func (fs *VFS) Chroot(ctx context.Context, w Where, path string) error {
 	if err := fs.o.Privileged(w.Caller, "chroot"); err != nil {
 		return err
+	}
+	if w.Cwd == nil {
+		return abi.EINVAL
 	}
 	v, err := fs.namei(ctx, w, path, followLink)
 	if err != nil {

@@ -17,6 +17,7 @@ type fileData struct {
 	leaves map[int64]*leaf
 	last   atomic.Pointer[leaf] // the leaf used last
 	npages atomic.Int64
+	ndirty int    // pages that differ from the file system's (Pager)
 	epoch  uint64 // of the mount's reservation
 }
 
@@ -60,6 +61,32 @@ func (d *fileData) leaf(idx int64) *leaf {
 		d.last.Store(l)
 	}
 	return l
+}
+
+// has reports whether all pages of a range are there.
+func (d *fileData) has(off int64, n int) bool {
+	for p := off / pageSize; p <= (off+int64(n)-1)/pageSize; p++ {
+		if d.page(p) == nil {
+			return false
+		}
+	}
+	return true
+}
+
+// soil marks a page that is there as different from the file system's.
+func (d *fileData) soil(n int64) {
+	l, i := d.leaf(n>>leafShift), int(n&(leafPages-1))
+	if l.dirty[i/64]&(1<<(i%64)) == 0 {
+		l.dirty[i/64] |= 1 << (i % 64)
+		d.ndirty++
+	}
+}
+
+func (d *fileData) clean(l *leaf, i int) {
+	if l.dirty[i/64]&(1<<(i%64)) != 0 {
+		l.dirty[i/64] &^= 1 << (i % 64)
+		d.ndirty--
+	}
 }
 
 // page answers page n, nil if it is missing.
@@ -106,7 +133,7 @@ func (d *fileData) drop(n int64) int64 {
 				batch = append(batch, p)
 				l.pages[i] = nil
 			}
-			l.dirty[i/64] &^= 1 << (i % 64)
+			d.clean(l, i)
 		}
 		if len(batch) > 0 {
 			d.m.vfs.pool.release(batch...)

@@ -170,7 +170,7 @@ func (v *Vnode) closed(ctx context.Context) error {
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return v.flushLocked(ctx, abi.KernelCaller)
+	return v.writebackLocked(ctx, abi.KernelCaller)
 }
 
 // Stat answers the attributes of the vnode.

@@ -56,8 +56,11 @@ func (m *Mount) has(c vfsops.Caps) bool { return vfsops.Caps(m.caps.Load())&c !=
 func (m *Mount) sole() bool             { return m.has(vfsops.CapSole) }
 func (m *Mount) kpages() bool           { return m.has(vfsops.CapKpages) }
 func (m *Mount) casefold() bool         { return m.has(vfsops.CapCasefold) }
-func (m *Mount) authz() bool            { return m.has(vfsops.CapAuthz) }
-func (m *Mount) readonly() bool         { return m.flags.Load()&abi.MNT_RDONLY != 0 }
+func (m *Mount) paged() bool {
+	return m.sole() && m.has(vfsops.CapKpages|vfsops.HasPager)
+}
+func (m *Mount) authz() bool    { return m.has(vfsops.CapAuthz) }
+func (m *Mount) readonly() bool { return m.flags.Load()&abi.MNT_RDONLY != 0 }
 
 // MountArgs say what to mount where.
 type MountArgs struct {
@@ -316,16 +319,13 @@ func (fs *VFS) unmountLocked(ctx context.Context, m *Mount, force bool) error {
 			return fmt.Errorf("unmount %s: %w", m.dir, err)
 		}
 	}
+	drop, ok := m.claim(force)
+	if !ok {
+		return fmt.Errorf("%s is in use: %w", m.dir, abi.EBUSY)
+	}
 	on := m.on.Load()
 	if on != nil {
 		on.mounted.Store(nil)
-	}
-	drop, ok := m.claim(force)
-	if !ok {
-		if on != nil {
-			on.mounted.Store(m)
-		}
-		return fmt.Errorf("%s is in use: %w", m.dir, abi.EBUSY)
 	}
 	b := m.b.Load()
 	m.setBinding(nil, time.Time{})
@@ -388,6 +388,9 @@ func (m *Mount) claim(force bool) (drop []*Vnode, ok bool) {
 		if v.link != nil {
 			drop = append(drop, v.link.dir)
 			v.link = nil
+		}
+		if d := v.data.Load(); d != nil {
+			m.kdata[v.key()] = d // freeAll frees it
 		}
 	}
 	m.treeMu.Unlock()

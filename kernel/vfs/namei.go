@@ -3,6 +3,7 @@ package vfs
 import (
 	"context"
 	"errors"
+	"runtime"
 	"strings"
 	"sync"
 
@@ -44,7 +45,7 @@ var walkers = sync.Pool{New: func() any { return new(walker) }}
 // errAgain means that a vnode was reclaimed under the walk: start again.
 var errAgain = errors.New("vnode reclaimed under a walk")
 
-const walkTries = 10
+const walkTries = 1000
 
 // namei finds the vnode of a path and answers it with a reference. ENOENT,
 // ENOTDIR, EACCES, ELOOP, ENAMETOOLONG.
@@ -95,6 +96,7 @@ func (fs *VFS) walk(ctx context.Context, w *Where, path string, mode walkMode) (
 			break
 		}
 		fs.cnt.stale.Inc()
+		runtime.Gosched() // an unmount may be half done
 	}
 	if err == nil {
 		v, last, slash = wk.cur, wk.last, wk.slash
@@ -211,12 +213,12 @@ func (w *walker) run(path string, mode walkMode) error {
 			return abi.ENOTDIR
 		}
 		name, after, last := nextName(rest)
-		if err := w.search(); err != nil {
-			return err
-		}
-		if last && mode == wantParent {
+		if last && mode == wantParent { // who asked searches the directory
 			w.last, w.slash = name, after != ""
 			return legalName(name)
+		}
+		if err := w.search(); err != nil {
+			return err
 		}
 		var err error
 		switch {

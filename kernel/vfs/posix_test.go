@@ -28,6 +28,7 @@ type variant struct {
 var variants = []variant{
 	{"kpages", vfsops.CapSole | vfsops.CapKpages | vfsops.CapXattr, func(f *memFS) vfsops.FS { return memKpages{f} }},
 	{"sole", vfsops.CapSole, func(f *memFS) vfsops.FS { return memData{f} }},
+	{"pager", vfsops.CapSole, func(f *memFS) vfsops.FS { return memPager{memData{f}} }},
 	{"shared", 0, func(f *memFS) vfsops.FS { return memData{f} }},
 }
 

@@ -65,7 +65,7 @@ func (v *Vnode) getdents(ctx context.Context, buf []byte, off *int64) (int, erro
 	}
 	for {
 		room := len(buf) - done
-		if room < abi.DirentSize(1) {
+		if done > 0 && room < abi.DirentMaxSize || room < abi.DirentSize(1) {
 			return shortBuf(done)
 		}
 		b, err := v.bind(ctx)

@@ -116,6 +116,9 @@ func (r *renameOp) locked() error {
 		if err := d.v.getattrLocked(r.ctx, d.va); err != nil {
 			return err
 		}
+		if err := d.v.access(r.ctx, r.c, abi.VEXEC, d.va); err != nil {
+			return err
+		}
 	}
 	if r.from, err = r.fdir.lookupLocked(r.ctx, b, r.fname); err != nil {
 		return err
@@ -204,7 +207,7 @@ func (r *renameOp) authorize() error {
 	nodes := []*Vnode{r.from}
 	if r.to != nil {
 		nodes = append(nodes, r.to)
-	} else if err := r.tdir.access(r.ctx, r.c, abi.VWRITE|abi.VEXEC, &r.tdva); err != nil {
+	} else if err := r.tdir.access(r.ctx, r.c, abi.VWRITE, &r.tdva); err != nil {
 		return err
 	}
 	for i, v := range nodes {

@@ -25,6 +25,9 @@ func (v *Vnode) read(ctx context.Context, dst []byte, off int64) (int, error) {
 	v.mu.RLock()
 	n, err := v.readLocked(ctx, dst, off)
 	v.mu.RUnlock()
+	if err == errMiss {
+		n, err = v.readMiss(ctx, dst, off)
+	}
 	if err == nil {
 		v.accessed()
 	}
@@ -49,18 +52,21 @@ func (v *Vnode) readLocked(ctx context.Context, dst []byte, off int64) (int, err
 			}
 			size = va.Size
 		}
-		if v.m.kpages() {
-			if off >= size {
-				return 0, nil
-			}
-			dst = dst[:min(int64(len(dst)), size-off)]
+		if off >= size {
+			return 0, nil
+		}
+		dst = dst[:min(int64(len(dst)), size-off)]
+		d := v.data.Load()
+		switch {
+		case v.m.kpages() && d != nil, v.m.paged() && d != nil && d.has(off, len(dst)):
 			v.m.vfs.cnt.pgReads.Inc()
-			if d := v.data.Load(); d != nil {
-				d.read(dst, off)
-			} else {
-				clear(dst)
-			}
+			d.read(dst, off)
 			return len(dst), nil
+		case v.m.kpages():
+			clear(dst)
+			return len(dst), nil
+		case v.m.paged():
+			return 0, errMiss
 		}
 	}
 	b, err := v.bind(ctx)
@@ -123,7 +129,11 @@ func (v *Vnode) write(ctx context.Context, c *abi.Caller, src []byte, off int64,
 	}
 	src = src[:min(int64(len(src)), maxFileSize-off)]
 	v.m.vfs.cnt.pgWrites.Inc()
-	n, err = v.kwrite(ctx, b, src, off)
+	if b.kpages() {
+		n, err = v.kwrite(ctx, b, src, off)
+	} else {
+		n, err = v.pagerWrite(ctx, b, c, src, off, va.Size)
+	}
 	if n == 0 {
 		return 0, off, err
 	}
@@ -230,6 +240,13 @@ func (v *Vnode) truncate(ctx context.Context, c *abi.Caller, size int64) error {
 			v.invalidate()
 			return err
 		}
+		if d := v.data.Load(); d != nil && b.paged() {
+			d.drop((size + pageSize - 1) / pageSize)
+			d.zeroTail(size)
+		}
+		v.amu.Lock()
+		v.dirty &^= abi.SetSize | abi.SetMtime | abi.SetCtime
+		v.amu.Unlock()
 		v.apply(&got)
 		v.clearSetid(ctx, b, c)
 		return nil
@@ -252,6 +269,15 @@ func (v *Vnode) needsFlush() bool { return v.isDirty() }
 // writebackLocked writes back what is newer here than in the file system.
 // Preconditions: v is locked exclusively.
 func (v *Vnode) writebackLocked(ctx context.Context, c *abi.Caller) error {
+	if d := v.data.Load(); d != nil && d.ndirty > 0 && !v.unlinked.Load() && v.dead.Load() == 0 {
+		b, err := v.bind(ctx)
+		if err != nil {
+			return err
+		}
+		if err := v.writePages(ctx, b, c, d); err != nil {
+			return err
+		}
+	}
 	return v.flushLocked(ctx, c)
 }
 

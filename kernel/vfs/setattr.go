@@ -220,9 +220,9 @@ func (fs *VFS) Chflags(ctx context.Context, w Where, path string, flags uint32, 
 	})
 }
 
-// change is the frame of all changes of attributes: lock, fn checks and
-// changes va and says which fields, call, update. Fields that are newer here
-// than in the file system go along.
+// change is the frame of all changes of attributes: lock; fn checks, changes va
+// and says which fields; call; update. Other fields that are newer here than in
+// the file system stay so.
 func (v *Vnode) change(ctx context.Context, c *abi.Caller, fn func(va *abi.Vattr) (abi.SetMask, error)) error {
 	if v.m.readonly() {
 		return abi.EROFS

@@ -77,6 +77,7 @@ type VFS struct {
 	clockMu  sync.Mutex
 	clock    []*Vnode // protected by clockMu; vnodes in the table
 	hand     int      // protected by clockMu
+	pageHand int      // protected by clockMu; of the eviction of pages
 }
 
 type fsType struct {
@@ -141,6 +142,7 @@ func New(o Options) *VFS {
 	}
 	fs.nc = newNameCache(o.MaxNames, &fs.cnt)
 	fs.pool = newPagePool(o.MemLimit)
+	fs.pool.evict = fs.evictPages
 	return fs
 }
 

@@ -338,7 +338,7 @@ func (fs *VFS) drain() {
 		}
 		if v.isDirty() && v.m.b.Load() != nil && v.tryHold() {
 			v.mu.Lock()
-			v.flushLocked(ctx, abi.KernelCaller)
+			v.writebackLocked(ctx, abi.KernelCaller)
 			v.mu.Unlock()
 			v.put()
 		}

@@ -84,6 +84,9 @@ func (p *parentOp) load() error {
 	if err := p.dir.getattrLocked(p.ctx, &p.dva); err != nil {
 		return err
 	}
+	if err := p.dir.access(p.ctx, p.c, abi.VEXEC, &p.dva); err != nil {
+		return err
+	}
 	var err error
 	p.v, err = p.dir.lookupLocked(p.ctx, p.b, p.name)
 	return err
@@ -95,7 +98,7 @@ func (p *parentOp) mayCreate() error {
 	case p.dots() || p.v != nil:
 		return abi.EEXIST
 	}
-	return p.dir.access(p.ctx, p.c, abi.VWRITE|abi.VEXEC, &p.dva)
+	return p.dir.access(p.ctx, p.c, abi.VWRITE, &p.dva)
 }
 
 // request makes a CreateReq: owned by the caller, with the directory's group,

@@ -1,0 +1,265 @@
+package vfs
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"maps"
+	"slices"
+
+	"github.com/rumpus-kernel/rumpus/modapi/abi"
+)
+
+// The page cache of a sole file system with a Pager: pages here are copies of
+// the file system's, or newer (dirty). Clean ones can be dropped at any time.
+
+const (
+	readAhead   = 32   // pages that a miss reads at least
+	writeBehind = 1024 // dirty pages of one file that start a write-back
+	maxPagerRun = leafPages
+)
+
+// errMiss says that pages are missing: read again with the lock held
+// exclusively.
+var errMiss = errors.New("pages missing")
+
+// readMiss reads pages that are missing, then dst.
+func (v *Vnode) readMiss(ctx context.Context, dst []byte, off int64) (int, error) {
+	b, err := v.bind(ctx)
+	if err != nil {
+		return 0, err
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	var va abi.Vattr
+	if err := v.getattrLocked(ctx, &va); err != nil {
+		return 0, err
+	}
+	if off >= va.Size {
+		return 0, nil
+	}
+	dst = dst[:min(int64(len(dst)), va.Size-off)]
+	v.m.vfs.cnt.pgMisses.Inc()
+	done := 0
+	for done < len(dst) {
+		at := off + int64(done)
+		// No more at a time than may be in memory at once.
+		n := int(min(int64(len(dst)-done), maxXfer-at%maxXfer))
+		err := v.fill(ctx, b, at/pageSize, (at+int64(n)-1)/pageSize, va.Size)
+		if err == nil && !v.pages().has(at, n) {
+			// Memory is so short that one page took the place of another.
+			n = min(n, pageSize-int(at&(pageSize-1)))
+			err = v.fill(ctx, b, at/pageSize, at/pageSize, va.Size)
+		}
+		if err != nil {
+			return done, short(done, err)
+		}
+		v.pages().read(dst[done:done+n], at)
+		done += n
+	}
+	return done, nil
+}
+
+// fill brings the missing ones of pages first to last into memory, and some
+// after them. Preconditions: v is locked exclusively, first lies in the file.
+func (v *Vnode) fill(ctx context.Context, b *binding, first, last, size int64) error {
+	d := v.pages()
+	end := (size - 1) / pageSize // the last page that has contents
+	for n := first; n <= min(last, end); n++ {
+		if d.page(n) != nil {
+			continue
+		}
+		run := n
+		stop := min(end, max(last, n+readAhead-1), n+maxPagerRun-1)
+		for run < stop && d.page(run+1) == nil {
+			run++
+		}
+		var iov abi.Iov
+		var got []*page
+		for i := n; i <= run; i++ {
+			p := v.pagerAlloc(ctx, b, d, i <= last)
+			if p == nil {
+				break
+			}
+			clear(p[:])
+			got = append(got, p)
+			iov = append(iov, p[:])
+		}
+		if len(got) == 0 {
+			return abi.ENOMEM
+		}
+		if err := b.pager.ReadPages(ctx, v.handle(), n*pageSize, iov); err != nil {
+			v.m.vfs.pool.release(got...)
+			return err
+		}
+		for i, p := range got {
+			if d.page(n+int64(i)) != nil {
+				v.m.vfs.pool.release(p)
+				continue
+			}
+			d.put(n+int64(i), p)
+		}
+		d.zeroTail(size)
+		n += int64(len(got)) - 1
+	}
+	return nil
+}
+
+// pagerAlloc takes a page; if there is none and it must be, clean pages of the
+// file itself have to go.
+func (v *Vnode) pagerAlloc(ctx context.Context, b *binding, d *fileData, must bool) *page {
+	p := v.m.vfs.pool.alloc()
+	if p == nil && must {
+		if d.ndirty > 0 && v.writePages(ctx, b, abi.KernelCaller, d) != nil {
+			return nil
+		}
+		if d.dropClean() > 0 {
+			p = v.m.vfs.pool.alloc()
+		}
+	}
+	return p
+}
+
+// pagerWrite writes into the cache; what is only partly overwritten is read
+// first. Preconditions: v is locked exclusively.
+func (v *Vnode) pagerWrite(ctx context.Context, b *binding, c *abi.Caller, src []byte, off, size int64) (int, error) {
+	d := v.pages()
+	done := 0
+	for done < len(src) {
+		pn, o := off/pageSize, int(off&(pageSize-1))
+		n := min(len(src)-done, pageSize-o)
+		p := d.page(pn)
+		if p == nil && (o > 0 || n < pageSize) && pn*pageSize < size {
+			if err := v.fill(ctx, b, pn, pn, size); err != nil {
+				return done, short(done, err)
+			}
+			p = d.page(pn)
+		}
+		if p == nil {
+			if p = v.pagerAlloc(ctx, b, d, true); p == nil {
+				return done, short(done, abi.ENOMEM)
+			}
+			if n < pageSize {
+				clear(p[:])
+			}
+			d.put(pn, p)
+		}
+		copy(p[o:o+n], src[done:])
+		d.soil(pn)
+		done += n
+		off += int64(n)
+		if off > size {
+			size = off
+			v.touch(size, abi.SetMtime, v.m.vfs.o.Now())
+		}
+		if d.ndirty >= writeBehind {
+			if err := v.writePages(ctx, b, c, d); err != nil {
+				return done, short(done, err)
+			}
+		}
+	}
+	return done, nil
+}
+
+// short is the error of a transfer of which done bytes went well.
+func short(done int, err error) error {
+	if done > 0 {
+		return nil
+	}
+	return err
+}
+
+// writePages writes the dirty pages of v in runs. Preconditions: v is locked
+// exclusively.
+func (v *Vnode) writePages(ctx context.Context, b *binding, c *abi.Caller, d *fileData) error {
+	if b.pager == nil {
+		return nil
+	}
+	size := v.size()
+	v.m.begin()
+	defer v.m.end()
+	for _, l := range d.sorted() {
+		for i := 0; i < len(l.pages); i++ {
+			var iov abi.Iov
+			from := i
+			for ; i < len(l.pages) && l.dirty[i/64]&(1<<(i%64)) != 0; i++ {
+				iov = append(iov, l.pages[i][:])
+			}
+			if len(iov) == 0 {
+				continue
+			}
+			off := (l.idx<<leafShift + int64(from)) * pageSize
+			if err := b.pager.WritePages(ctx, v.m.op(c), v.handle(), off, iov, size); err != nil {
+				return err
+			}
+			v.m.vfs.cnt.pgWritten.Add(uint64(len(iov)))
+			for j := from; j < i; j++ {
+				d.clean(l, j)
+			}
+		}
+	}
+	return nil
+}
+
+// sorted are the leaves in the order of the file.
+func (d *fileData) sorted() []*leaf {
+	ls := slices.Collect(maps.Values(d.leaves))
+	slices.SortFunc(ls, func(a, b *leaf) int { return cmp.Compare(a.idx, b.idx) })
+	return ls
+}
+
+// dropClean frees the pages that are the file system's own.
+func (d *fileData) dropClean() int {
+	var batch []*page
+	for k, l := range d.leaves {
+		keep := false
+		for i, p := range l.pages {
+			switch {
+			case p == nil:
+			case l.dirty[i/64]&(1<<(i%64)) != 0:
+				keep = true
+			default:
+				batch = append(batch, p)
+				l.pages[i] = nil
+			}
+		}
+		if !keep {
+			delete(d.leaves, k)
+		}
+	}
+	d.last.Store(nil)
+	d.npages.Add(-int64(len(batch)))
+	d.m.vfs.cnt.pgEvicted.Add(uint64(len(batch)))
+	d.m.vfs.pool.release(batch...)
+	return len(batch)
+}
+
+// evictPages frees clean pages of files with a Pager, a whole file at a time,
+// passing over those in use at the moment, and answers how many.
+func (fs *VFS) evictPages(want int) int {
+	freed := 0
+	fs.clockMu.Lock()
+	n := len(fs.clock)
+	fs.clockMu.Unlock()
+	for ; n > 0 && freed < want; n-- {
+		fs.clockMu.Lock()
+		if len(fs.clock) == 0 {
+			fs.clockMu.Unlock()
+			break
+		}
+		fs.pageHand = (fs.pageHand + 1) % len(fs.clock)
+		v := fs.clock[fs.pageHand]
+		fs.clockMu.Unlock()
+		if v.m.kpages() || v.data.Load() == nil || !v.tryHold() {
+			continue
+		}
+		if v.mu.TryLock() {
+			if d := v.data.Load(); d != nil {
+				freed += d.dropClean()
+			}
+			v.mu.Unlock()
+		}
+		v.put()
+	}
+	return freed
+}
