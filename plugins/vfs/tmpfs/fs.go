@@ -160,9 +160,7 @@ func (f *FS) Unmount(context.Context) error {
 // freePages is how many pages are left.
 //
 // Preconditions: f.mu is held, shared at least.
-func (f *FS) freePages() int64 {
-	return f.opt.pages - f.reserved - roundPage(f.xbytes)/abi.PageSize
-}
+func (f *FS) freePages() int64 { return f.opt.pages - f.reserved }
 
 // Reserve grants pages to the kernel, possibly fewer than it asks for; ENOSPC
 // if none. A negative number gives back, at most what was granted.

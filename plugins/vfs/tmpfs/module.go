@@ -13,7 +13,8 @@
 //
 // Mount options:
 //
-//	size=N[k|m|g|t|%]  bytes, or per cent of the machine's memory; default 50%
+//	size=N[k|m|g|t|%]  bytes, or per cent of the machine's memory; default 50%;
+//	                   as much again for extended attributes
 //	nodes=N[k|m|g|t]   names at most, counting the root; default 3 + size/1024
 //	mode=OCTAL         of the root directory; default 0755
 //	uid=N, gid=N       owner of the root directory; default 0

@@ -14,7 +14,7 @@ import (
 
 // options are the mount options after parsing.
 type options struct {
-	pages    int64 // file pages, and what extended attributes take
+	pages    int64 // of file contents, and as much for extended attributes
 	nodes    int64 // names, the root's included
 	mode     uint32
 	uid, gid uint32
