@@ -501,3 +501,41 @@ func TestEdges(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+// TestDetach: one module of an instance is unloaded.
+func TestDetach(t *testing.T) {
+	k := newKit(t, 10)
+	ctx := ctxT(t)
+	if k.InUse("net", abi.AF_INET) {
+		t.Error("in use without a socket")
+	}
+	l := k.listener(80)
+	cl, _ := k.pair(l)
+	if !k.InUse("net", abi.AF_INET) || k.InUse("net", abi.AF_INET6) || k.InUse("other", abi.AF_INET) {
+		t.Error("InUse is wrong")
+	}
+	k.DetachDomain("other", abi.AF_INET)
+	k.DetachIf("other", "lo")
+	if k.Ifs(ctx)[0].Flags&abi.IFF_RUNNING == 0 {
+		t.Error("a stranger detached lo")
+	}
+	got := make(chan error, 1)
+	go func() { _, _, err := k.Accept(ctx, root, l, 0); got <- err }()
+	k.DetachDomain("net", abi.AF_INET)
+	want(t, "accept", <-got, abi.ENETDOWN)
+	_, err := k.Recv(ctx, root, cl, make([]byte, 1), 0)
+	want(t, "recv", err, abi.ECONNRESET)
+	_, err = k.Socket(ctx, root, abi.AF_INET, abi.SOCK_STREAM, 0)
+	want(t, "socket", err, abi.EAFNOSUPPORT)
+	// The slot is filled: not POLLNVAL, but an end.
+	if ev := l.Ops.Poll(ctx, l, abi.POLLIN); ev != abi.POLLIN|abi.POLLHUP|abi.POLLERR {
+		t.Errorf("poll: %v", ev)
+	}
+	k.DetachIf("net", "lo")
+	if i := k.Ifs(ctx)[0]; i.Name != "lo0" || i.Flags&abi.IFF_RUNNING != 0 {
+		t.Errorf("lo0: %+v", i)
+	}
+	want(t, "create", k.IfCreate(ctx, DefaultIfs()[0]), abi.EEXIST)
+	k.boot(10) // loaded again
+	k.pair(k.listener(80))
+}
