@@ -33,20 +33,11 @@ type binding struct {
 	accesser   vfsops.Accesser
 }
 
-// capser is an FS that says itself what it can do: a proxy implements every
-// interface and answers for those that its component lacks.
-type capser interface{ Caps() vfsops.Caps }
-
 // hasMask are the capabilities that stand for an optional interface.
 const hasMask vfsops.Caps = 0xffffffff_00000000
 
 func newBinding(fs vfsops.FS, declared vfsops.Caps) *binding {
-	caps := declared &^ hasMask
-	if c, ok := fs.(capser); ok {
-		caps |= c.Caps()
-	} else {
-		caps |= vfsops.InterfaceCaps(fs)
-	}
+	caps := declared&^hasMask | vfsops.CapsOf(fs)
 	if caps&vfsops.CapAuthz != 0 {
 		caps &^= vfsops.CapSole | vfsops.CapKpages
 	}

@@ -28,7 +28,7 @@ func (fs *VFS) Open(ctx context.Context, w Where, path string, flags int, mode u
 	var err error
 	made := false
 	if flags&abi.O_CREAT != 0 {
-		v, made, err = fs.openCreate(ctx, &w, path, flags, mode)
+		v, made, err = fs.openCreate(ctx, w, path, flags, mode)
 	} else {
 		m := followLink
 		if flags&abi.O_NOFOLLOW != 0 {
@@ -47,9 +47,9 @@ func (fs *VFS) Open(ctx context.Context, w Where, path string, flags int, mode u
 }
 
 // openCreate finds or makes the file for O_CREAT.
-func (fs *VFS) openCreate(ctx context.Context, w *Where, path string, flags int, mode uint32) (*Vnode, bool, error) {
+func (fs *VFS) openCreate(ctx context.Context, w Where, path string, flags int, mode uint32) (*Vnode, bool, error) {
 	mode = mode & abi.ALLPERMS &^ w.Cwd.mask()
-	at := *w
+	at := w
 	defer func() {
 		if at.At != w.At {
 			at.At.Release(ctx)
