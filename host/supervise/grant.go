@@ -32,7 +32,11 @@ import (
 // it, and nothing outside can be reached by "..". If the component has another
 // uid than the host, ids are mapped on that mount so that the disk's 0 and
 // forUID change places: the component owns what root owns, and what it creates
-// is root's. Other users' files stay theirs.
+// is root's. Other users' files stay theirs. So a component that was taken
+// over can leave set-id programs of root in a directory granted for writing;
+// on the grant's own mount they have no effect, but a local user who can reach
+// the directory by its path can run them. Grant for writing only what other
+// users cannot enter.
 //
 // A host that is not root has no such mounts: the component gets a plain
 // descriptor, runs as the same user, and is held to the directory and to

@@ -38,8 +38,8 @@
 // # Locks
 //
 //	Module.mu      which mounts there are
-//	node.openMu    opening of a node's descriptors; child before parent
 //	node.appendMu  appending writes of one node
+//	node.openMu    opening of a node's descriptors; never two at a time
 //	  FS.mu        the node table, the links between nodes, the LRU lists,
 //	               counts; never held over a system call
 //

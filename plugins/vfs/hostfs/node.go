@@ -258,22 +258,25 @@ func closeFd(fd int) {
 	}
 }
 
+// maxDepth bounds how many parents are opened again for one node.
+const maxDepth = 1000
+
 // pathFd is the path descriptor of a held node, opened again from the parent
 // if it was closed. It stays open while the node is held.
-func (f *FS) pathFd(n *node) (int, error) {
+func (f *FS) pathFd(n *node) (int, error) { return f.pathFdDepth(n, 0) }
+
+func (f *FS) pathFdDepth(n *node, depth int) (int, error) {
 	n.openMu.Lock()
-	defer n.openMu.Unlock()
-	if n.path < 0 {
-		fd, err := f.reopen(n, unix.O_PATH)
-		if err != nil {
-			return -1, err
-		}
-		f.adopt(n, &n.path, fd)
+	fd := n.path
+	n.openMu.Unlock()
+	if fd >= 0 {
+		return fd, nil
 	}
-	return n.path, nil
+	return f.reopen(n, &n.path, unix.O_PATH, depth)
 }
 
-// ioFd is a descriptor of a held regular file to read or write with.
+// ioFd is a descriptor of a held regular file to read or write with. It stays
+// open while the node is held.
 func (f *FS) ioFd(n *node, write bool) (int, error) {
 	switch {
 	case n.typ == abi.VDIR:
@@ -282,30 +285,25 @@ func (f *FS) ioFd(n *node, write bool) (int, error) {
 		return -1, abi.EINVAL
 	}
 	n.openMu.Lock()
-	defer n.openMu.Unlock()
-	switch {
-	case n.rw >= 0:
-		return n.rw, nil
-	case !write && n.rd >= 0:
-		return n.rd, nil
+	fd := n.rw
+	if fd < 0 && !write {
+		fd = n.rd
 	}
-	slot, flags := &n.rd, unix.O_RDONLY
+	n.openMu.Unlock()
+	if fd >= 0 {
+		return fd, nil
+	}
 	if write {
-		slot, flags = &n.rw, unix.O_RDWR
+		return f.reopen(n, &n.rw, unix.O_RDWR|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
 	}
-	fd, err := f.reopen(n, flags|unix.O_NONBLOCK|unix.O_NOCTTY)
-	if err != nil {
-		return -1, err
-	}
-	f.adopt(n, slot, fd)
-	return *slot, nil
+	return f.reopen(n, &n.rd, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
 }
 
-// reopen opens a held node by its name in its parent, and makes sure that it
-// is still the same file: ESTALE if not.
-//
-// Preconditions: n.openMu is held.
-func (f *FS) reopen(n *node, flags int) (int, error) {
+// reopen opens a held node by its name in its parent into *slot, and makes
+// sure that it is still the same file: ESTALE if not. The parent's descriptor
+// is found before the node's lock is taken: who is whose parent can change
+// meanwhile, so that there is no order between the locks of nodes.
+func (f *FS) reopen(n *node, slot *int, flags, depth int) (int, error) {
 	f.mu.Lock()
 	p, name := n.parent, n.name
 	if p != nil {
@@ -316,31 +314,44 @@ func (f *FS) reopen(n *node, flags int) (int, error) {
 		return -1, fmt.Errorf("hostfs: %d has no known name: %w", n.fileid, abi.ESTALE)
 	}
 	defer f.release(p)
-	dirfd, err := f.pathFd(p)
+	if depth >= maxDepth {
+		return -1, fmt.Errorf("hostfs: %d is too deep: %w", n.fileid, abi.ESTALE)
+	}
+	dirfd, err := f.pathFdDepth(p, depth+1)
 	if err != nil {
 		return -1, err
 	}
-	fd, err := f.openAs(n, dirfd, name, flags)
-	if abi.ErrnoOf(err) != abi.ESTALE {
-		return fd, err
+	n.openMu.Lock()
+	defer n.openMu.Unlock()
+	if *slot >= 0 {
+		return *slot, nil // somebody else was faster
 	}
-	// Perhaps a stranger only gave it another name there.
-	other := nameOf(dirfd, n.key.ino)
-	if other == "" || other == name {
+	fd, err := f.openAs(n, dirfd, name, flags)
+	if abi.ErrnoOf(err) == abi.ESTALE {
+		// Perhaps a stranger only gave it another name there.
+		other := nameOf(dirfd, n.key.ino)
+		if other == "" || other == name {
+			return -1, err
+		}
+		if fd, err = f.openAs(n, dirfd, other, flags); err == nil {
+			f.mu.Lock()
+			if n.parent == p && n.name == name {
+				n.name = other
+			}
+			f.mu.Unlock()
+		}
+	}
+	if err != nil {
 		return -1, err
 	}
-	if fd, err = f.openAs(n, dirfd, other, flags); err == nil {
-		f.mu.Lock()
-		if n.parent == p && n.name == name {
-			n.name = other
-		}
-		f.mu.Unlock()
-	}
-	return fd, err
+	f.adopt(n, slot, fd)
+	return *slot, nil
 }
 
 // openAs opens a name that should lead to n, and makes sure that it does:
 // ESTALE if not.
+//
+// Preconditions: n.openMu is held.
 func (f *FS) openAs(n *node, dirfd int, name string, flags int) (int, error) {
 	fd, err := openBeneath(dirfd, name, flags, 0)
 	switch err {
