@@ -94,11 +94,11 @@ func (c *Client) modctl(ctx context.Context, op, name string, a *abi.Sysargs) er
 
 // Modexists reports whether a module is loaded.
 func (c *Client) Modexists(ctx context.Context, name string) (bool, error) {
-	n, err := c.run(ctx, abi.SYS_modctl, name, argsPath(name, ModctlExists))
+	err := c.do(ctx, abi.SYS_modctl, name, argsPath(name, ModctlExists))
 	if abi.ErrnoOf(err) == abi.ENOENT {
 		return false, nil
 	}
-	return err == nil && n != 0, err
+	return err == nil, err
 }
 
 // Modstat lists the loaded modules.
