@@ -488,6 +488,8 @@ func (c *Conn) writeLocked(h *wire.Header, args []byte, payload abi.Iov, deadlin
 	c.wvecs = append(append(c.wvecs[:0], b), payload...)
 	c.wv = c.wvecs
 	n, err = c.wv.WriteTo(c.nc)
-	clear(c.wvecs[1:])
+	if err == nil {
+		clear(c.wvecs[1:]) // hold on to nobody's buffers
+	}
 	return n, err
 }
