@@ -16,7 +16,7 @@ import (
 
 // Main runs the program with os.Args and gives its exit code.
 func Main() int {
-	return runMain(streams{os.Stdin, os.Stdout, os.Stderr, os.Environ()}, os.Args[1:])
+	return dispatch(context.Background(), streams{os.Stdin, os.Stdout, os.Stderr, os.Environ()}, os.Args[1:])
 }
 
 // patience is how long a client verb may take to end after a signal.
@@ -46,12 +46,6 @@ func withSignals(ctx context.Context) (context.Context, func()) {
 		}
 	}()
 	return ctx, func() { cancel(nil); <-done }
-}
-
-func runMain(s streams, args []string) int {
-	ctx, stop := withSignals(context.Background())
-	defer stop()
-	return dispatch(ctx, s, args)
 }
 
 // addGlobals declares the global flags. Shorthands are only taken in front of
@@ -146,7 +140,7 @@ func dispatch(ctx context.Context, s streams, args []string) int {
 	if errors.As(err, &usage) {
 		return say(exitUsage, "%s: %v\n%s", v.name, err, usageLines(v))
 	}
-	return c.finish(ctx, err)
+	return c.finish(err)
 }
 
 // ownFlags are the names of the flags that a verb itself declares.
@@ -170,17 +164,33 @@ func countArgs(v *verb, args []string) error {
 	return nil
 }
 
-// run does the verb's work. A client verb that is blocked in something that no
-// context ends, such as reading a terminal, is left behind after a signal.
+// run does the verb's work; for a client, until a signal or --timeout ends it.
 func (c *call) run(ctx context.Context, f runFunc, args []string) error {
 	if c.verb.server {
+		// run has its own way with signals.
 		return f(ctx, c, args)
 	}
+	ctx, stop := withSignals(ctx)
+	defer stop()
 	if c.timeout > 0 {
 		var cancel func()
 		ctx, cancel = context.WithTimeoutCause(ctx, c.timeout, fmt.Errorf("no end after --timeout %v: %w", c.timeout, context.DeadlineExceeded))
 		defer cancel()
 	}
+	err := c.runClient(ctx, f, args)
+	var sig errSignal
+	switch {
+	case err == nil || ctx.Err() == nil:
+		return err
+	case errors.As(context.Cause(ctx), &sig):
+		return exitError(128 + int(sig.sig))
+	}
+	return context.Cause(ctx)
+}
+
+// runClient runs f, and leaves it behind if it is blocked in something that no
+// context ends, such as reading a terminal.
+func (c *call) runClient(ctx context.Context, f runFunc, args []string) error {
 	done := make(chan error, 1)
 	go func() {
 		err := f(ctx, c, args)
@@ -189,9 +199,6 @@ func (c *call) run(ctx context.Context, f runFunc, args []string) error {
 	}()
 	select {
 	case err := <-done:
-		if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			err = context.Cause(ctx)
-		}
 		return err
 	case <-ctx.Done():
 	}
@@ -199,22 +206,16 @@ func (c *call) run(ctx context.Context, f runFunc, args []string) error {
 	defer t.Stop()
 	select {
 	case err := <-done:
-		if err == nil {
-			return nil
-		}
+		return err
 	case <-t.C:
+		return ctx.Err()
 	}
-	return context.Cause(ctx)
 }
 
 // finish reports how the verb ended and gives the exit code.
-func (c *call) finish(ctx context.Context, err error) int {
+func (c *call) finish(err error) int {
 	if c.verb.server {
 		c.close()
-	}
-	var sig errSignal
-	if err != nil && !c.verb.server && errors.As(context.Cause(ctx), &sig) {
-		return 128 + int(sig.sig)
 	}
 	c.fail(err)
 	c.mu.Lock()

@@ -9,12 +9,10 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strings"
-	"time"
 
 	"github.com/spf13/pflag"
 
 	"github.com/rumpus-kernel/rumpus/host/config"
-	"github.com/rumpus-kernel/rumpus/kernel/rumpclient"
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
 )
 
@@ -41,7 +39,7 @@ var runVerb = &verb{
 			if c.server != "" {
 				cfg.Server.Socket = strings.TrimPrefix(c.server, "unix://")
 			}
-			if code := serveKernel(ctx, cfg, c.stdout, c.stderr, c.verbose); code != 0 {
+			if code := serveKernel(ctx, cfg, c); code != 0 {
 				return exitError(code)
 			}
 			return nil
@@ -163,7 +161,7 @@ var haltVerb = &verb{
 	name: "halt", group: groupKernel, synopsis: []string{"[--nosync] [--park]"},
 	short: "stop the kernel",
 	long: []string{
-		"Writes back what is not yet on disk, unmounts the file systems, finishes the modules and ends rumpus run, which exits with status 0. halt returns when the kernel is gone.",
+		"Writes back what is not yet on disk, unmounts the file systems, finishes the modules and ends rumpus run, which exits with status 0. halt returns when this has happened.",
 	},
 	examples: []example{{"rumpus halt", "Stop the kernel."}},
 	setup: func(fs *pflag.FlagSet) runFunc {
@@ -181,10 +179,15 @@ var haltVerb = &verb{
 			if *park {
 				howto |= abi.RB_HALT
 			}
-			if err := k.Reboot(ctx, howto); err != nil || *park {
+			host := hostProcess(c.serverURL())
+			defer host.close()
+			if err := k.Reboot(ctx, howto); err != nil {
 				return err
 			}
-			return c.awaitGone(ctx)
+			if err := c.awaitGone(ctx); err != nil || *park {
+				return err
+			}
+			return host.await(ctx)
 		}
 	},
 }
@@ -216,28 +219,4 @@ var versionVerb = &verb{
 			return nil
 		}
 	},
-}
-
-// awaitGone waits until the kernel has ended the connection and takes no new
-// one.
-func (c *call) awaitGone(ctx context.Context) error {
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		if c.client != nil {
-			if _, err := c.client.Getpid(ctx); err != nil {
-				c.client.Exit()
-				c.client = nil
-			}
-		} else if k, err := rumpclient.Open(ctx, c.serverURL()); err == nil {
-			k.Exit()
-		} else if ctx.Err() == nil {
-			return nil
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
 }

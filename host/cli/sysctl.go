@@ -180,7 +180,7 @@ func messages(s string) []message {
 }
 
 var vmstatVerb = &verb{
-	name: "vmstat", group: groupKernel, synopsis: []string{"-e"}, max: 0,
+	name: "vmstat", group: groupKernel, synopsis: []string{"-e [-v]"}, max: 0,
 	short:    "show the kernel's event counters",
 	long:     []string{"Shows how often each event that the kernel and its modules count has happened; those that never did, only with -v."},
 	examples: []example{{"rumpus vmstat -e --json", "All counters, for a program."}},
