@@ -35,12 +35,13 @@ func sysSocketpair(ctx context.Context, k *Kernel, l *proc.Lwp, a *abi.Sysargs) 
 	if err != nil {
 		return err
 	}
-	if err := install(ctx, l, a, f, false); err != nil {
+	cloexec := a.Int(1)&abi.SOCK_CLOEXEC != 0
+	if err := install(ctx, l, a, f, cloexec); err != nil {
 		g.Release(ctx)
 		return err
 	}
 	first := a.R[0]
-	if err := install(ctx, l, a, g, false); err != nil {
+	if err := install(ctx, l, a, g, cloexec); err != nil {
 		l.Proc.Fd.Close(ctx, int(first))
 		return err
 	}
@@ -78,19 +79,37 @@ func sysListen(ctx context.Context, k *Kernel, l *proc.Lwp, a *abi.Sysargs) erro
 	return k.Socket.Listen(ctx, l.Caller(), f, a.Int(1))
 }
 
-// sysAccept is accept(2) and paccept(2): A = {fd, flags}.
+// sysAccept is accept(2): the new socket is non-blocking if the listener is.
 func sysAccept(ctx context.Context, k *Kernel, l *proc.Lwp, a *abi.Sysargs) error {
 	f, err := sock(ctx, l, a)
 	if err != nil {
 		return err
 	}
 	defer f.Release(ctx)
-	n, sa, err := k.Socket.Accept(ctx, l.Caller(), f, a.Int(1))
+	flags := 0
+	if f.Nonblock() {
+		flags = abi.SOCK_NONBLOCK
+	}
+	return accept(ctx, k, l, a, f, flags)
+}
+
+// sysPaccept is paccept(2): A = {fd, flags}; nothing is inherited.
+func sysPaccept(ctx context.Context, k *Kernel, l *proc.Lwp, a *abi.Sysargs) error {
+	f, err := sock(ctx, l, a)
+	if err != nil {
+		return err
+	}
+	defer f.Release(ctx)
+	return accept(ctx, k, l, a, f, a.Int(1))
+}
+
+func accept(ctx context.Context, k *Kernel, l *proc.Lwp, a *abi.Sysargs, f *file.File, flags int) error {
+	n, sa, err := k.Socket.Accept(ctx, l.Caller(), f, flags)
 	if err != nil {
 		return err
 	}
 	a.Addr = sa.Marshal()
-	return install(ctx, l, a, n, a.Int(1)&abi.SOCK_CLOEXEC != 0)
+	return install(ctx, l, a, n, flags&abi.SOCK_CLOEXEC != 0)
 }
 
 // sysSendto is sendto(2): A = {fd, flags}, Addr may be empty.
