@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"testing"
 
+	"github.com/rumpus-kernel/rumpus/modapi"
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
 	"github.com/rumpus-kernel/rumpus/modapi/sockops"
 )
@@ -43,7 +44,7 @@ func TestSocketTypes(t *testing.T) {
 			wantErr(t, "close again", d.Close(bg, id), abi.EBADF)
 		}
 	}
-	if st, err := k.mod.Stat(bg); err != nil || st != "0 sockets, 1 interfaces" {
+	if st, err := k.mod.(modapi.Stater).Stat(bg); err != nil || st != "0 sockets, 1 interfaces" {
 		t.Errorf("stat: %q, %v", st, err)
 	}
 }

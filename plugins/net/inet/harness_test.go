@@ -1,7 +1,6 @@
 package inet
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -27,7 +26,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // waits. A wait that sees no edge within patience is a lost edge.
 type kern struct {
 	t      testing.TB
-	mod    *Module
+	mod    modapi.Module
 	dom    map[int]sockops.Domain
 	ifc    map[string]sockops.IfClass
 	sysctl map[string]modapi.SysctlNode
@@ -73,8 +72,14 @@ func (k *kern) Ready(r sockops.Ready) {
 // boot makes a module with lo0 up.
 func boot(t testing.TB) *kern {
 	t.Helper()
+	return bootMod(t, New())
+}
+
+// bootMod does so with a module that may be bound in any way.
+func bootMod(t testing.TB, m modapi.Module) *kern {
+	t.Helper()
 	k := &kern{
-		t: t, mod: New(), dom: map[int]sockops.Domain{}, ifc: map[string]sockops.IfClass{},
+		t: t, mod: m, dom: map[int]sockops.Domain{}, ifc: map[string]sockops.IfClass{},
 		sysctl: map[string]modapi.SysctlNode{}, waiters: map[abi.SockID]map[chan struct{}]bool{},
 	}
 	ctx := context.Background()
@@ -326,5 +331,3 @@ func pattern(n int) []byte {
 }
 
 var errEOF = errors.New("end of stream")
-
-var _ = bytes.Equal
