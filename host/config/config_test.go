@@ -36,11 +36,15 @@ func want(t *testing.T, got, want *Config) {
 }
 
 func component(name, class string) Component {
-	return Component{
+	c := Component{
 		Name: name, Class: class, Plugin: name, Enabled: true, StartTimeout: 10 * time.Second,
 		Restart: Restart{Budget: 5, Window: 10 * time.Second, Wait: 5 * time.Second},
 		Grant:   []string{}, Sandbox: Sandbox{MayMiss: []string{}}, Props: map[string]any{},
 	}
+	if name == "dev" {
+		c.Grant = []string{"host.console"}
+	}
+	return c
 }
 
 // builtin is what the defaults decode to, written out.

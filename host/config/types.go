@@ -179,6 +179,9 @@ func componentDefaults(name string) map[string]any {
 	if classes[name] {
 		m["class"] = name
 	}
+	if name == "dev" {
+		m["grant"] = []any{"host.console"}
+	}
 	return m
 }
 

@@ -21,6 +21,7 @@ import (
 	"golang.org/x/net/nettest"
 
 	"github.com/rumpus-kernel/rumpus/kernel"
+	"github.com/rumpus-kernel/rumpus/kernel/proc"
 	"github.com/rumpus-kernel/rumpus/kernel/rumpclient"
 	"github.com/rumpus-kernel/rumpus/kernel/sysproxy"
 	"github.com/rumpus-kernel/rumpus/modapi"
@@ -65,6 +66,14 @@ func onBoth(t *testing.T, test func(t *testing.T, c *rumpclient.Client)) {
 // proxy serves a kernel on a socket.
 func proxy(t testing.TB, k *kernel.Kernel) (path string) {
 	t.Helper()
+	path, _ = proxyStop(t, k)
+	return path
+}
+
+// proxyStop is proxy with a way to end the server, which waits until nothing
+// of its clients is left.
+func proxyStop(t testing.TB, k *kernel.Kernel) (path string, stop func()) {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "rump") // t.TempDir may be longer than a sun_path
 	if err != nil {
 		t.Fatal(err)
@@ -81,14 +90,15 @@ func proxy(t testing.TB, k *kernel.Kernel) (path string) {
 			return k.NewProc(p.Name, abi.Root)
 		}})
 	}()
-	t.Cleanup(func() {
+	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Errorf("Serve: %v", err)
 		}
 		os.RemoveAll(dir)
 	})
-	return path
+	t.Cleanup(stop)
+	return path, stop
 }
 
 func TestFS(t *testing.T) {
@@ -403,6 +413,105 @@ func TestAdmin(t *testing.T) {
 			t.Errorf("mount of no type: %v", err)
 		}
 	})
+}
+
+// TestNothingLeft has clients vanish with files, sockets and waiting calls.
+func TestNothingLeft(t *testing.T) {
+	ctx := context.Background()
+	k := boot(t)
+	count := func() (n int) {
+		k.Procs.Each(func(*proc.Proc) { n++ })
+		return n
+	}
+	procs, files := count(), k.Files.Count()
+	path, stop := proxyStop(t, k)
+	var wg sync.WaitGroup
+	for i := range 40 {
+		wg.Go(func() {
+			c, err := rumpclient.Open(ctx, path)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			for range 5 {
+				if _, err := c.Open(ctx, fmt.Sprintf("/f%d", i%7), abi.O_RDWR|abi.O_CREAT, 0o600); err != nil {
+					t.Error(err)
+				}
+			}
+			l, err := c.Listen(ctx, "tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			done := make(chan struct{})
+			go func() { defer close(done); l.Accept() }()
+			nc, err := c.Dial(ctx, "tcp", l.Addr().String())
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			begun := make(chan struct{})
+			done2 := make(chan struct{})
+			go func() { defer close(done2); close(begun); nc.Read(make([]byte, 1)) }()
+			<-begun
+			c.Exit() // as a kill: nothing is closed before
+			<-done
+			<-done2
+		})
+	}
+	wg.Wait()
+	stop()
+	if n := count(); n != procs {
+		t.Errorf("%d processes, %d before", n, procs)
+	}
+	if n := k.Files.Count(); n != files {
+		t.Errorf("%d open files, %d before", n, files)
+	}
+}
+
+// BenchmarkTCP is what a connection within the kernel carries.
+func BenchmarkTCP(b *testing.B) {
+	ctx := context.Background()
+	k := boot(b)
+	embedded, err := k.Client("bench")
+	must(b, err)
+	defer embedded.Exit()
+	path := proxy(b, k)
+	remote, err := rumpclient.Open(ctx, path)
+	must(b, err)
+	defer remote.Exit()
+	for name, c := range map[string]*rumpclient.Client{"embedded": embedded, "remote": remote} {
+		for _, size := range []int{32 << 10, 256 << 10} {
+			b.Run(fmt.Sprintf("%s/%dK", name, size>>10), func(b *testing.B) {
+				l, err := c.Listen(ctx, "tcp", "127.0.0.1:0")
+				must(b, err)
+				defer l.Close()
+				w, err := c.Dial(ctx, "tcp", l.Addr().String())
+				must(b, err)
+				defer w.Close()
+				r, err := l.Accept()
+				must(b, err)
+				defer r.Close()
+				b.SetBytes(int64(size))
+				done := make(chan int64, 1)
+				go func() {
+					n, _ := io.CopyBuffer(struct{ io.Writer }{io.Discard}, r, make([]byte, size))
+					done <- n
+				}()
+				p := make([]byte, size)
+				n := int64(0)
+				for b.Loop() {
+					m, err := w.Write(p)
+					must(b, err)
+					n += int64(m)
+				}
+				w.Close()
+				if got := <-done; got != n {
+					b.Errorf("%d of %d bytes arrived", got, n)
+				}
+			})
+		}
+	}
 }
 
 // TestEmptySlots has a kernel without components say which one is missing.

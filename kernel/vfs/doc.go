@@ -49,7 +49,8 @@
 // noted:
 //
 //	file.File.OffMu          a read or write at the file's own offset
-//	  VFS.mu                 mount table: mount, unmount, remount
+//	  VFS.opMu               one mount, unmount or remount at a time
+//	    VFS.mu               mount table, for a moment
 //	    Mount.renameMu       one rename at a time per mount
 //	      Vnode.mu           directories: parent before child, else by handle;
 //	                         then files, by handle. Shared for Lookup, Getattr,
@@ -65,7 +66,8 @@
 //	              VFS.clockMu (leaf)
 //
 // Only renameMu, Vnode.mu and reclaimMu are held over a call to a file system,
-// and VFS.mu by mount, unmount and remount, which no file operation waits for.
+// and opMu by mount, unmount and remount, which no file operation waits for.
+// VFS.mu and what is below reclaimMu never are.
 //
 // A Vnode's reference count needs no lock. A vnode whose count is 0 stays in
 // the table until the clock hand takes it; to take it is to make the count

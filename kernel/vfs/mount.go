@@ -21,7 +21,7 @@ type Mount struct {
 	source   string
 	dir      string // where, as an absolute path at the time of mounting
 	instance string
-	options  map[string]string // for the file system; protected by VFS.mu
+	options  map[string]string // for the file system; never changed
 	flags    atomic.Uint64     // MNT_*
 	root     *Vnode
 	on       atomic.Pointer[Vnode] // the directory covered; nil: the root of all
@@ -147,8 +147,8 @@ func (fs *VFS) Mount(ctx context.Context, w Where, args MountArgs) (abi.Fsid, er
 			return 0, fmt.Errorf("mount on %s: %w", args.Dir, err)
 		}
 	}
-	fs.mu.Lock()
-	defer fs.mu.Unlock()
+	fs.opMu.Lock()
+	defer fs.opMu.Unlock()
 	ctx = noWait(ctx)
 	if on != nil {
 		on = crossDownHeld(on)
@@ -174,11 +174,17 @@ func (fs *VFS) Mount(ctx context.Context, w Where, args MountArgs) (abi.Fsid, er
 		flags |= abi.MNT_ROOTFS
 	}
 	m.flags.Store(flags)
+	deaths := fs.deathsOf(t.instance)
 	b, root, err := m.start(ctx, t, w.Caller)
 	if err != nil {
 		return 0, fmt.Errorf("mount %s on %s: %w", args.Type, dir, err)
 	}
 	fs.lastFsid++
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	if fs.deaths[t.instance] != deaths {
+		return 0, fmt.Errorf("mount %s on %s: its component died: %w", args.Type, dir, abi.EIO)
+	}
 	m.setBinding(b, time.Time{})
 	m.root = m.newVnode(&root)
 	m.root.valid = m.sole()
@@ -249,8 +255,8 @@ func (fs *VFS) mountUpdate(ctx context.Context, w Where, dir string, flags uint6
 		return 0, fmt.Errorf("mount update %s: %w", dir, err)
 	}
 	defer v.put()
-	fs.mu.Lock()
-	defer fs.mu.Unlock()
+	fs.opMu.Lock()
+	defer fs.opMu.Unlock()
 	ctx = noWait(ctx)
 	m := v.m
 	if !v.isRoot() {
@@ -299,15 +305,15 @@ func (fs *VFS) Unmount(ctx context.Context, w Where, dir string, flags uint64) e
 	if !isRoot {
 		return fmt.Errorf("unmount %s: no mount point: %w", dir, abi.EINVAL)
 	}
-	fs.mu.Lock()
-	defer fs.mu.Unlock()
+	fs.opMu.Lock()
+	defer fs.opMu.Unlock()
 	if m.gone.Load() {
 		return fmt.Errorf("unmount %s: no mount point: %w", dir, abi.EINVAL)
 	}
 	return fs.unmountLocked(noWait(ctx), m, flags&abi.MNT_FORCE != 0)
 }
 
-// unmountLocked unmounts m. Preconditions: fs.mu is held.
+// unmountLocked unmounts m. Preconditions: fs.opMu is held.
 func (fs *VFS) unmountLocked(ctx context.Context, m *Mount, force bool) error {
 	for _, o := range fs.mounts {
 		if on := o.on.Load(); on != nil && on.m == m {
@@ -329,10 +335,12 @@ func (fs *VFS) unmountLocked(ctx context.Context, m *Mount, force bool) error {
 	}
 	b := m.b.Load()
 	m.setBinding(nil, time.Time{})
+	fs.mu.Lock()
 	fs.mounts = slices.DeleteFunc(fs.mounts, func(o *Mount) bool { return o == m })
 	if fs.root.Load() == m {
 		fs.root.Store(nil)
 	}
+	fs.mu.Unlock()
 	m.freeAll()
 	if b != nil {
 		if err := b.fs.Unmount(ctx); err != nil {
@@ -488,8 +496,8 @@ func (m *Mount) sync(ctx context.Context) error {
 // reboot (vfs_unmountall).
 func (fs *VFS) UnmountAll(ctx context.Context) error {
 	first := fs.SyncAll(ctx)
-	fs.mu.Lock()
-	defer fs.mu.Unlock()
+	fs.opMu.Lock()
+	defer fs.opMu.Unlock()
 	for _, m := range slices.Backward(slices.Clone(fs.mounts)) {
 		if err := fs.unmountLocked(noWait(ctx), m, true); err != nil && first == nil {
 			first = err

@@ -20,12 +20,20 @@ func (fs *VFS) InstanceDown(instance string) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	fs.dropTypesLocked(instance)
+	fs.deaths[instance]++
 	until := time.Now().Add(fs.o.RestartWait)
 	for _, m := range fs.mounts {
 		if m.instance == instance {
 			m.setBinding(nil, until)
 		}
 	}
+}
+
+// deathsOf tells the process generations of an instance apart.
+func (fs *VFS) deathsOf(instance string) int {
+	fs.mu.RLock()
+	defer fs.mu.RUnlock()
+	return fs.deaths[instance]
 }
 
 // InstanceUp says that Remount has done what can be done: mounts that are not
@@ -45,15 +53,17 @@ func (fs *VFS) InstanceUp(instance string) {
 // other than the roots answer ESTALE. Directories that mounts are on are made
 // again. It tries all and answers the errors joined.
 func (fs *VFS) Remount(ctx context.Context, instance string) error {
-	fs.mu.Lock()
-	defer fs.mu.Unlock()
+	fs.opMu.Lock()
+	defer fs.opMu.Unlock()
 	ctx = noWait(ctx)
 	var errs []error
 	for _, m := range fs.mounts {
 		if m.instance != instance || m.b.Load() != nil {
 			continue
 		}
+		fs.mu.RLock()
 		t := fs.typeLocked(instance, m.typ, true)
+		fs.mu.RUnlock()
 		if t == nil {
 			errs = append(errs, fmt.Errorf("remount %s: file-system type %q: %w", m.dir, m.typ, abi.ENODEV))
 			continue
@@ -81,12 +91,19 @@ func (fs *VFS) remountLocked(ctx context.Context, m *Mount, t *fsType) error {
 			cov = append(cov, m.place(c, on))
 		}
 	}
+	deaths := fs.deathsOf(m.instance)
 	b, root, err := m.start(ctx, t, abi.KernelCaller)
 	if err != nil {
 		return err
 	}
+	fs.mu.Lock()
+	if fs.deaths[m.instance] != deaths {
+		fs.mu.Unlock()
+		return fmt.Errorf("it died again: %w", abi.EIO)
+	}
 	free := m.forgetAll(&root)
 	m.setBinding(b, time.Time{})
+	fs.mu.Unlock()
 	for _, d := range free {
 		d.free()
 	}

@@ -65,10 +65,12 @@ type VFS struct {
 	pool      *pagePool
 	cnt       counters
 
-	mu       sync.RWMutex // mount table
-	mounts   []*Mount     // protected by mu; in order of mounting
-	types    []*fsType    // protected by mu; in order of attaching
-	lastFsid abi.Fsid     // protected by mu
+	opMu     sync.Mutex     // one mount, unmount or remount at a time
+	mu       sync.RWMutex   // mount table
+	mounts   []*Mount       // changed with opMu and mu held; in order of mounting
+	deaths   map[string]int // protected by mu; how often an instance died
+	types    []*fsType      // protected by mu; in order of attaching
+	lastFsid abi.Fsid       // protected by opMu
 	root     atomic.Pointer[Mount]
 
 	nvnodes  atomic.Int64
@@ -130,7 +132,7 @@ func New(o Options) *VFS {
 	if o.Evcnt == nil {
 		o.Evcnt = func(string, string) *modapi.Counter { return new(modapi.Counter) }
 	}
-	fs := &VFS{o: o}
+	fs := &VFS{o: o, deaths: map[string]int{}}
 	e := o.Evcnt
 	fs.cnt = counters{
 		lookups: e("vfs", "lookups"), opens: e("vfs", "opens"), mutations: e("vfs", "mutations"),

@@ -93,11 +93,17 @@ func ranged(typ int, o tcpip.SockOptInt, lo, hi int, read func([]byte) (int, err
 // readOnly is an option that cannot be set.
 func readOnly(get func(s *sock) ([]byte, error)) option { return option{get: get} }
 
+// bufFactor is how much larger netstack's buffers are than SO_SNDBUF and
+// SO_RCVBUF say. netstack counts the overhead of segments as data and offers
+// half of a receive buffer as window; with a window below one segment the
+// sender waits for a timer, 200 ms at least.
+const bufFactor = 2
+
 // bufSize is SO_SNDBUF or SO_RCVBUF: EINVAL unless positive, ENOBUFS beyond
 // the maximum, and raised to the minimum.
 func bufSize(get func(*tcpip.SocketOptions) int64, limits func(*tcpip.SocketOptions) (int64, int64), set func(*tcpip.SocketOptions, int64)) option {
 	return option{
-		get: func(s *sock) ([]byte, error) { return int32Val(int(get(s.ep.SocketOptions()))), nil },
+		get: func(s *sock) ([]byte, error) { return int32Val(int(get(s.ep.SocketOptions()) / bufFactor)), nil },
 		set: func(s *sock, val []byte) error {
 			v, err := getInt(val)
 			if err != nil {
@@ -105,13 +111,14 @@ func bufSize(get func(*tcpip.SocketOptions) int64, limits func(*tcpip.SocketOpti
 			}
 			so := s.ep.SocketOptions()
 			lo, hi := limits(so)
+			lo, hi = lo/bufFactor, hi/bufFactor
 			switch {
 			case v <= 0:
 				return fmt.Errorf("buffer of %d bytes: %w", v, abi.EINVAL)
 			case int64(v) > hi:
 				return fmt.Errorf("buffer of %d bytes, at most %d: %w", v, hi, abi.ENOBUFS)
 			}
-			set(so, max(int64(v), lo))
+			set(so, max(int64(v), lo)*bufFactor)
 			return nil
 		},
 	}
