@@ -20,7 +20,7 @@ func Main() int {
 }
 
 // patience is how long a client verb may take to end after a signal.
-const patience = 3 * time.Second
+const patience = 500 * time.Millisecond
 
 // errSignal is the cause of a context that a signal ended.
 type errSignal struct{ sig syscall.Signal }
