@@ -24,10 +24,12 @@ const maxName = 31
 
 // client is one connection and its process.
 type client struct {
-	s    *server
-	peer Peer
-	conn *stream.Conn
-	mem  atomic.Int64 // bytes that calls in flight hold
+	s       *server
+	peer    Peer
+	door    *atomic.Int32 // counts this connection while it is no client
+	refusal error         // of Allow
+	conn    *stream.Conn
+	mem     atomic.Int64 // bytes that calls in flight hold
 
 	mu    sync.Mutex
 	hello bool // protected by mu: HELLO came
@@ -36,8 +38,8 @@ type client struct {
 	proc  Proc // protected by mu
 }
 
-func newClient(s *server, nc net.Conn, p Peer) *client {
-	c := &client{s: s, peer: p}
+func newClient(s *server, nc net.Conn, p Peer, door *atomic.Int32, refusal error) *client {
+	c := &client{s: s, peer: p, door: door, refusal: refusal}
 	ready := make(chan struct{})
 	c.conn = stream.New(nc, stream.HandlerFunc(func(ctx context.Context, r *stream.Request) {
 		<-ready // conn is set
@@ -73,7 +75,7 @@ func (c *client) run() {
 	if in {
 		c.s.clients.Add(-1)
 	} else {
-		c.s.strangers.Add(-1)
+		c.door.Add(-1)
 	}
 	err := c.conn.Err()
 	var lie *stream.Lie
@@ -145,8 +147,8 @@ func (c *client) greet(ctx context.Context, r *stream.Request) {
 
 // admit makes the client's process, if it is let in.
 func (c *client) admit(ctx context.Context) (pid int32, err error) {
-	if err := c.s.opt.Allow(c.peer); err != nil {
-		return 0, err
+	if c.refusal != nil {
+		return 0, c.refusal
 	}
 	if c.s.clients.Add(1) > int32(c.s.opt.Clients) {
 		c.s.clients.Add(-1)
@@ -158,7 +160,7 @@ func (c *client) admit(ctx context.Context) (pid int32, err error) {
 		if !c.ended {
 			c.proc, c.in = p, true
 			c.mu.Unlock()
-			c.s.strangers.Add(-1)
+			c.door.Add(-1)
 			c.s.cnt.clients.Inc()
 			if p, ok := p.(interface{ Pid() int32 }); ok {
 				pid = p.Pid()

@@ -5,8 +5,8 @@
 // # The usual sequence
 //
 // The client connects; who it is comes from the host (SO_PEERCRED), never from
-// what it says. Its first frame is HELLO, within HelloTimeout. Then Options.Allow
-// says whether it may come in, Options.NewProc makes its process, and the answer
+// what it says, and Options.Allow says whether it may come in. Its first frame is
+// HELLO, within HelloTimeout. Options.NewProc makes its process, and the answer
 // carries the process's number; a refusal carries the reason. From then on every
 // request is SYSCALL. Each runs in a goroutine of its own, so that an accept that
 // waits holds up nobody. A client has at most MaxCalls of them in flight: it
@@ -22,8 +22,8 @@
 // ends the connection, as do more than MaxCalls calls, half a frame for longer
 // than 5 seconds and answers that are not read for 5 seconds. Memory that calls in flight hold is bounded
 // by CallMemory for each client (ENOBUFS beyond), clients by Options.Clients
-// (EAGAIN), connections that have not said HELLO or are being refused by
-// maxStrangers (closed at once).
+// (EAGAIN), connections that have not said HELLO by the same and maxStrangers, and
+// those of people whom Allow refuses by maxOutsiders (closed at once).
 //
 // # Lock order
 //

@@ -28,8 +28,12 @@ const (
 	// HelloTimeout bounds the time from connecting to HELLO.
 	HelloTimeout = 5 * time.Second
 
-	// maxStrangers bounds the connections that are no clients (yet).
+	// maxStrangers bounds the connections that have not been greeted yet,
+	// besides Options.Clients: all clients may come at the same time.
 	maxStrangers = 64
+	// maxOutsiders bounds the connections of those that Allow refuses; they
+	// take no place of the others.
+	maxOutsiders = 16
 )
 
 // Peer is who is at the other end of a connection: numbers of the host, from
@@ -60,7 +64,8 @@ type Options struct {
 	// the connection.
 	NewProc func(ctx context.Context, p Peer) (Proc, error)
 	// Allow says who is let in: nil, or the error that the client is told.
-	// The default lets in the uid of this process and root.
+	// The default lets in the uid of this process and root. The peer's name
+	// is not known yet.
 	Allow func(p Peer) error
 	// Creds finds out who is at the other end. The default asks the host
 	// (SO_PEERCRED) and refuses what is no unix socket.
@@ -116,6 +121,7 @@ type server struct {
 	opt       Options
 	cnt       counters
 	strangers atomic.Int32
+	outsiders atomic.Int32
 	clients   atomic.Int32
 	wg        sync.WaitGroup
 
@@ -200,17 +206,23 @@ func (s *server) accept(ctx context.Context, l net.Listener) error {
 // take begins a connection.
 func (s *server) take(ctx context.Context, nc net.Conn) {
 	peer, err := s.opt.Creds(nc)
-	if err == nil && s.strangers.Add(1) > maxStrangers {
-		s.strangers.Add(-1)
-		err = fmt.Errorf("%d others are at the door: %w", maxStrangers, abi.EAGAIN)
-	}
 	if err != nil {
-		s.cnt.refused.Inc()
-		s.opt.Log.Warn("client turned away", "error", err)
-		nc.Close()
+		s.turnAway(nc, err)
 		return
 	}
-	c := newClient(s, nc, peer)
+	// The place at the door, which the connection has until it is let in or
+	// ends.
+	refusal := s.opt.Allow(peer)
+	door, limit := &s.strangers, int32(maxStrangers+s.opt.Clients)
+	if refusal != nil {
+		door, limit = &s.outsiders, maxOutsiders
+	}
+	if door.Add(1) > limit {
+		door.Add(-1)
+		s.turnAway(nc, fmt.Errorf("%d others wait at the door: %w", limit, abi.EAGAIN))
+		return
+	}
+	c := newClient(s, nc, peer, door, refusal)
 	s.mu.Lock()
 	s.conns[c] = struct{}{}
 	s.mu.Unlock()
@@ -223,6 +235,13 @@ func (s *server) take(ctx context.Context, nc net.Conn) {
 		delete(s.conns, c)
 		s.mu.Unlock()
 	})
+}
+
+// turnAway ends a connection without a word.
+func (s *server) turnAway(nc net.Conn, err error) {
+	s.cnt.refused.Inc()
+	s.opt.Log.Warn("client turned away", "error", err)
+	nc.Close()
 }
 
 type silent struct{}

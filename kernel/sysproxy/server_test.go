@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -130,14 +131,33 @@ func TestClientLimit(t *testing.T) {
 }
 
 func TestStrangersLimit(t *testing.T) {
-	k := start(t, nil)
-	for range maxStrangers {
+	k := start(t, func(o *Options) { o.Clients = 1 })
+	for range maxStrangers + 1 {
 		k.dial()
 	}
 	r := k.dial()
 	if _, _, _, err := r.reply(); err == nil {
 		t.Error("one more stranger was let in")
 	}
+}
+
+// TestOutsiders has people who may not come in crowd the door.
+func TestOutsiders(t *testing.T) {
+	var uid atomic.Uint32
+	uid.Store(4711)
+	k := start(t, func(o *Options) {
+		o.Creds = func(net.Conn) (Peer, error) { return Peer{Uid: uid.Load()}, nil }
+		o.Clients = 1
+	})
+	for range maxOutsiders {
+		k.dial()
+	}
+	r := k.dial()
+	if _, _, _, err := r.reply(); err == nil {
+		t.Error("one more outsider was heard")
+	}
+	uid.Store(0)
+	k.works()
 }
 
 func TestNewProcFails(t *testing.T) {
