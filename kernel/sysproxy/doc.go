@@ -20,10 +20,11 @@
 //
 // To others: nothing. What breaks the rules of a frame or of the sequence above
 // ends the connection, as do more than MaxCalls calls, half a frame for longer
-// than 5 seconds and answers that are not read for 5 seconds. Memory that calls in flight hold is bounded
-// by CallMemory for each client (ENOBUFS beyond), clients by Options.Clients
-// (EAGAIN), connections that have not said HELLO by the same and maxStrangers, and
-// those of people whom Allow refuses by maxOutsiders (closed at once).
+// than 5 seconds and answers that are not read for 5 seconds. Memory that calls in
+// flight hold is bounded by CallMemory for each client (ENOBUFS beyond), clients by
+// Options.Clients (EAGAIN), connections that have not said HELLO by the same and
+// maxStrangers, and those of people whom Allow refuses by maxOutsiders (closed at
+// once).
 //
 // # Lock order
 //
