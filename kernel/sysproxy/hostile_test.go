@@ -102,7 +102,7 @@ func TestHostile(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			k := start(t, func(o *Options) { o.HelloTimeout, o.IOTimeout = 200*time.Millisecond, time.Second })
+			k := start(t, func(o *Options) { o.HelloTimeout, o.IOTimeout = 2*time.Second, 2*time.Second })
 			r := k.dial()
 			c.act(r)
 			if c.late && r.id > 1 { // it has a process: see it end
@@ -145,7 +145,7 @@ func FuzzHostile(f *testing.F) {
 	f.Add(append(append([]byte(nil), call...), cancel...), true)
 	f.Add(append(append([]byte(nil), call...), call...), true)
 	f.Fuzz(func(t *testing.T, b []byte, in bool) {
-		k := start(t, func(o *Options) { o.HelloTimeout = 100 * time.Millisecond })
+		k := start(t, nil)
 		r := k.dial()
 		r.id = 1 << 40 // apart from what the fuzzer makes
 		if in {
