@@ -28,6 +28,7 @@ type walker struct {
 	ctx  context.Context
 	c    *abi.Caller
 	root *Vnode // the process's root directory
+	from *Vnode // where the walk began
 	cur  *Vnode
 	held bool
 
@@ -85,6 +86,9 @@ func (fs *VFS) walk(ctx context.Context, w *Where, path string, mode walkMode) (
 		if err == nil {
 			break
 		}
+		if wk.cur != nil && wk.cur != wk.from && wk.cur.m.gone.Load() && !wk.from.m.gone.Load() {
+			err = errAgain // it was unmounted meanwhile
+		}
 		wk.drop()
 		if err != errAgain && !errors.Is(err, abi.ESTALE) {
 			break
@@ -101,7 +105,7 @@ func (fs *VFS) walk(ctx context.Context, w *Where, path string, mode walkMode) (
 	if err == nil {
 		v, last, slash = wk.cur, wk.last, wk.slash
 	}
-	wk.ctx, wk.c, wk.root, wk.cur, wk.held, wk.last, wk.slash = nil, nil, nil, nil, false, "", false
+	wk.ctx, wk.c, wk.root, wk.from, wk.cur, wk.held, wk.last, wk.slash = nil, nil, nil, nil, nil, false, "", false
 	walkers.Put(wk)
 	return v, last, slash, err
 }
@@ -132,6 +136,7 @@ func (w *walker) start(at *Where, path string) error {
 	default:
 		w.cur = w.root
 	}
+	w.from = w.cur
 	return nil
 }
 
