@@ -27,12 +27,8 @@ func TestBindings(t *testing.T) {
 			wantErr(t, "close", c.close(), 0)
 			wantErr(t, "close", s.close(), 0)
 		}
-		for _, small := range []int{8192, 65536} {
-			c, s := k.pair(abi.AF_INET)
-			for _, e := range []*so{c, s} {
-				wantErr(t, "sndbuf", e.setopt(abi.SOL_SOCKET, abi.SO_SNDBUF, small), 0)
-				wantErr(t, "rcvbuf", e.setopt(abi.SOL_SOCKET, abi.SO_RCVBUF, small), 0)
-			}
+		for _, small := range []int{1, 65536} {
+			c, s := k.pairBuf(abi.AF_INET, small)
 			if err := exchange(c, s, pattern(64<<10), 3000, 2); err != nil {
 				t.Error(err)
 			}

@@ -131,7 +131,8 @@ func (d *Domain) Listen(_ context.Context, id abi.SockID, backlog int) error {
 	return nil
 }
 
-// Accept takes a connection from ls and names it as. EAGAIN if there is none,
+// Accept takes a connection from ls and names it as; it begins with the options
+// of ls. EAGAIN if there is none,
 // EINVAL if ls does not listen, EOPNOTSUPP for datagrams, ECONNABORTED after
 // Shutdown, EEXIST if as is taken.
 func (d *Domain) Accept(_ context.Context, ls, as abi.SockID) (abi.Sockaddr, error) {
@@ -162,6 +163,7 @@ func (d *Domain) Accept(_ context.Context, ls, as abi.SockID) (abi.Sockaddr, err
 	if err != nil {
 		return abi.Sockaddr{}, err
 	}
+	n.inherit(s)
 	// What came before the listener was registered is in the state now.
 	n.drained(evAll)
 	return sockaddr(d.af, peer), nil

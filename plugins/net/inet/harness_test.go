@@ -299,8 +299,32 @@ func (k *kern) listener(af int) (*so, abi.Sockaddr) {
 // pair is a connected pair of streams: client and accepted server.
 func (k *kern) pair(af int) (c, s *so) {
 	k.t.Helper()
-	l, a := k.listener(af)
+	return k.pairBuf(af, 0)
+}
+
+// pairBuf is a pair with buffers of a size, set before the connection is made:
+// a receive buffer that shrinks later takes back a window that was offered.
+func (k *kern) pairBuf(af, size int) (c, s *so) {
+	k.t.Helper()
+	l := k.socket(af, abi.SOCK_STREAM)
 	c = k.socket(af, abi.SOCK_STREAM)
+	for _, e := range []*so{l, c} {
+		for _, o := range []int{abi.SO_SNDBUF, abi.SO_RCVBUF} {
+			if size == 0 {
+				continue
+			}
+			if err := e.setopt(abi.SOL_SOCKET, o, size); err != nil {
+				k.t.Fatal(err)
+			}
+		}
+	}
+	if err := l.bind(loOf[af]); err != nil {
+		k.t.Fatal(err)
+	}
+	if err := l.listen(8); err != nil {
+		k.t.Fatal(err)
+	}
+	a := l.name(false)
 	if err := c.connect(a); err != nil {
 		k.t.Fatal(err)
 	}

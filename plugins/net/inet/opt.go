@@ -1,6 +1,7 @@
 package inet
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -303,6 +304,9 @@ func (d *Domain) Setopt(_ context.Context, id abi.SockID, level, name int, val [
 	if err == nil {
 		err = o.set(s, val)
 	}
+	if err == nil {
+		s.optSet.Store(true)
+	}
 	if err != nil {
 		return fmt.Errorf("set option %#x: %w", name, err)
 	}
@@ -323,4 +327,40 @@ func (d *Domain) Getopt(_ context.Context, id abi.SockID, level, name int) ([]by
 		return nil, fmt.Errorf("get option %#x: %w", name, err)
 	}
 	return o.get(s)
+}
+
+// inherited are the options that an accepted connection has from its listener,
+// as NetBSD's sonewconn and syn_cache_get copy them. netstack itself passes on
+// the receive buffer as it was at Listen, TCP_MAXSEG and the port flags.
+var inherited = []optKey{
+	{abi.SOL_SOCKET, abi.SO_DEBUG}, {abi.SOL_SOCKET, abi.SO_KEEPALIVE},
+	{abi.SOL_SOCKET, abi.SO_REUSEADDR}, {abi.SOL_SOCKET, abi.SO_REUSEPORT},
+	{abi.SOL_SOCKET, abi.SO_LINGER}, {abi.SOL_SOCKET, abi.SO_SNDBUF},
+	{abi.IPPROTO_TCP, abi.TCP_NODELAY}, {abi.IPPROTO_TCP, abi.TCP_KEEPIDLE},
+	{abi.IPPROTO_TCP, abi.TCP_KEEPINTVL}, {abi.IPPROTO_TCP, abi.TCP_KEEPCNT},
+	{abi.IPPROTO_TCP, abi.TCP_CONGCTL},
+	{abi.IPPROTO_IP, abi.IP_TTL}, {abi.IPPROTO_IP, abi.IP_TOS},
+	{abi.IPPROTO_IPV6, abi.IPV6_UNICAST_HOPS}, {abi.IPPROTO_IPV6, abi.IPV6_TCLASS},
+}
+
+// inherit gives s the options of the listener that differ from its own. An
+// option that cannot be set any more stays as it is.
+func (s *sock) inherit(ls *sock) {
+	if !ls.optSet.Load() {
+		return
+	}
+	for _, k := range inherited {
+		o, err := s.option(k.level, k.name)
+		if err != nil {
+			continue
+		}
+		want, err := o.get(ls)
+		if err != nil {
+			continue
+		}
+		if have, err := o.get(s); err == nil && !bytes.Equal(have, want) {
+			_ = o.set(s, want)
+		}
+	}
+	s.optSet.Store(true)
 }

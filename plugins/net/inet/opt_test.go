@@ -178,3 +178,43 @@ func TestReuseAddr(t *testing.T) {
 	wantErr(t, "bind again", l.bind(a), 0)
 	wantErr(t, "listen again", l.listen(1), 0)
 }
+
+// TestInherit has an accepted connection begin with its listener's options
+// (sonewconn).
+func TestInherit(t *testing.T) {
+	k := boot(t)
+	l, a := k.listener(abi.AF_INET)
+	linger := append(int32Val(1), int32Val(7)...)
+	wantErr(t, "linger", l.d.Setopt(bg, l.id, abi.SOL_SOCKET, abi.SO_LINGER, linger), 0)
+	ints := []struct{ level, name, v int }{
+		{abi.SOL_SOCKET, abi.SO_KEEPALIVE, 1},
+		{abi.SOL_SOCKET, abi.SO_SNDBUF, 65536},
+		{abi.IPPROTO_TCP, abi.TCP_NODELAY, 1},
+		{abi.IPPROTO_TCP, abi.TCP_KEEPIDLE, 60},
+		{abi.IPPROTO_TCP, abi.TCP_KEEPCNT, 2},
+		{abi.IPPROTO_IP, abi.IP_TTL, 3},
+	}
+	for _, o := range ints {
+		wantErr(t, "setopt", l.setopt(o.level, o.name, o.v), 0)
+	}
+	c := k.socket(abi.AF_INET, abi.SOCK_STREAM)
+	if err := c.connect(a); err != nil {
+		t.Fatal(err)
+	}
+	s, _, err := l.accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range ints {
+		if v := s.opt(o.level, o.name); v != o.v {
+			t.Errorf("option %#x at %#x is %d, the listener's %d", o.name, o.level, v, o.v)
+		}
+	}
+	b, err := s.d.Getopt(bg, s.id, abi.SOL_SOCKET, abi.SO_LINGER)
+	if err != nil || !bytes.Equal(b, linger) {
+		t.Errorf("SO_LINGER %v, %v", b, err)
+	}
+	if v := s.opt(abi.SOL_SOCKET, abi.SO_ACCEPTCONN); v != 0 {
+		t.Error("an accepted connection listens")
+	}
+}

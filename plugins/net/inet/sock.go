@@ -27,6 +27,7 @@ type sock struct {
 	armed     atomic.Uint32 // abi.PollEvents whose next edge is wanted
 	connected atomic.Bool   // dgram: has a peer, so that sendto is EISCONN
 	rdShut    atomic.Bool   // stream: reading was shut down
+	optSet    atomic.Bool   // an option was set
 	debug     atomic.Bool   // SO_DEBUG, kept and without effect
 	lingerSec atomic.Int32  // SO_LINGER's time while it is off
 }
