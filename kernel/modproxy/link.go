@@ -123,7 +123,11 @@ func (l *Link) life(ctx context.Context, op wire.Op, index int, args []byte, roo
 		}
 		return append([]byte(nil), k.Got()...), nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, op.Class().Deadline())
+	deadline := l.opt.Stream.Deadline
+	if deadline == nil {
+		deadline = wire.Class.Deadline
+	}
+	ctx, cancel := context.WithTimeout(ctx, deadline(op.Class()))
 	defer cancel()
 	defer context.AfterFunc(l.conn.Context(), cancel)()
 	l.mu.Lock()
