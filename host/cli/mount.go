@@ -23,7 +23,6 @@ var mntFlags = []struct {
 	{"rdonly", "", abi.MNT_RDONLY},
 	{"async", "asynchronous", abi.MNT_ASYNC},
 	{"sync", "synchronous", abi.MNT_SYNCHRONOUS},
-	{"exec", "", 0},
 	{"noexec", "noexec", abi.MNT_NOEXEC},
 	{"nosuid", "nosuid", abi.MNT_NOSUID},
 	{"nodev", "nodev", abi.MNT_NODEV},
@@ -120,7 +119,9 @@ func mountOptions(texts []string) (flags uint64, own map[string]string, err erro
 					flags |= f.flag
 					continue next
 				}
-				if f.opt != "" && o == "no"+f.opt {
+			}
+			for _, f := range mntFlags {
+				if f.opt != "" && (o == "no"+f.opt || "no"+o == f.opt) {
 					flags &^= f.flag
 					continue next
 				}
