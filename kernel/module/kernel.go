@@ -54,15 +54,8 @@ func (k *kernel) record(c modapi.Class, name string) {
 	k.m.tab.Unlock()
 }
 
-func (k *kernel) class(what string, c modapi.Class) error {
-	if k.x.Info.Class != c {
-		return fmt.Errorf("module %s of class %s cannot attach %s: %w", k.x.Name, k.x.Info.Class, what, abi.EPERM)
-	}
-	return k.may(what)
-}
-
 func (k *kernel) AttachFS(name string, t vfsops.FSType, c vfsops.Caps) error {
-	if err := k.class("file system "+name, modapi.ClassVFS); err != nil {
+	if err := k.may("file system " + name); err != nil {
 		return err
 	}
 	if err := k.m.d.AttachFS(k.x.Inst.Name, name, t, c); err != nil {
@@ -73,7 +66,7 @@ func (k *kernel) AttachFS(name string, t vfsops.FSType, c vfsops.Caps) error {
 }
 
 func (k *kernel) AttachChr(name string, d devops.Chr) (abi.Dev, error) {
-	if err := k.class("device "+name, modapi.ClassDriver); err != nil {
+	if err := k.may("device " + name); err != nil {
 		return abi.NoDev, err
 	}
 	dev, err := k.m.d.AttachChr(k.x.Inst.Name, name, d)
@@ -85,7 +78,7 @@ func (k *kernel) AttachChr(name string, d devops.Chr) (abi.Dev, error) {
 }
 
 func (k *kernel) AttachDomain(af int, d sockops.Domain) error {
-	if err := k.class("domain "+strconv.Itoa(af), modapi.ClassNet); err != nil {
+	if err := k.may("domain " + strconv.Itoa(af)); err != nil {
 		return err
 	}
 	if err := k.m.d.AttachDomain(k.x.Inst.Name, af, d); err != nil {
@@ -96,7 +89,7 @@ func (k *kernel) AttachDomain(af int, d sockops.Domain) error {
 }
 
 func (k *kernel) AttachIf(class string, c sockops.IfClass) error {
-	if err := k.class("interface class "+class, modapi.ClassNet); err != nil {
+	if err := k.may("interface class " + class); err != nil {
 		return err
 	}
 	if err := k.m.d.AttachIf(k.x.Inst.Name, class, c); err != nil {
@@ -121,7 +114,10 @@ func (k *kernel) Evcnt(group, name string) *modapi.Counter {
 }
 
 func (k *kernel) Syscall(num int, fn modapi.SyscallFn) error {
-	if err := k.class("system call "+strconv.Itoa(num), modapi.ClassMisc); err != nil {
+	if k.x.Info.Class != modapi.ClassMisc {
+		return fmt.Errorf("module %s of class %s cannot attach system call %d: %w", k.x.Name, k.x.Info.Class, num, abi.EPERM)
+	}
+	if err := k.may("system call " + strconv.Itoa(num)); err != nil {
 		return err
 	}
 	return k.m.d.Syscall(k.x.owner(), num, fn)

@@ -35,6 +35,7 @@ import (
 	"sort"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/rumpus-kernel/rumpus/kernel/evcnt"
 	"github.com/rumpus-kernel/rumpus/kernel/hyper"
@@ -222,16 +223,18 @@ func (m *Manager) Rele(name string) error {
 
 // slots tells each faction whether its slot is filled.
 func (m *Manager) slots() {
-	filled := make(map[modapi.Class]bool)
+	filled := make(map[Faction]bool)
 	m.tab.Lock()
-	for _, x := range m.mods {
-		if x.Inst.state != Failed {
-			filled[x.Info.Class] = true
+	for _, i := range m.inst {
+		if i.state != Failed {
+			for _, f := range m.factionsLocked(i) {
+				filled[f] = true
+			}
 		}
 	}
 	m.tab.Unlock()
-	for c, f := range m.d.Factions {
-		f.Available(filled[c])
+	for _, f := range m.d.Factions {
+		f.Available(filled[f])
 	}
 }
 
@@ -302,18 +305,36 @@ func (m *Manager) start(ctx context.Context, s StartSpec, p hyper.Plugin, chain 
 		return err
 	}
 	m.slots()
-	for _, x := range i.mods {
-		if f := m.d.Factions[x.Info.Class]; f != nil {
-			if err := f.Up(ctx, i.Name); err != nil {
-				m.d.Msg.Printf("%s: %v", i.Name, err)
-			}
-			break
+	m.d.Msg.Printf("%s: %sattached: %s", i.Name, process(p), strings.Join(i.names(), ", "))
+	m.tab.Lock()
+	fs := m.factionsLocked(i)
+	m.tab.Unlock()
+	for _, f := range fs {
+		if err := f.Up(ctx, i.Name); err != nil {
+			m.d.Msg.Printf("%s: %v", i.Name, err)
 		}
 	}
 	if m.d.Started != nil {
 		m.d.Started(i)
 	}
 	return nil
+}
+
+// process names a plugin's process, nothing if it has none.
+func process(p hyper.Plugin) string {
+	if pid := p.Pid(); pid != 0 {
+		return fmt.Sprintf("process %d ", pid)
+	}
+	return ""
+}
+
+// names are the modules of an instance, for messages. Preconditions: mu is held.
+func (i *Instance) names() []string {
+	var s []string
+	for _, x := range i.mods {
+		s = append(s, x.Name)
+	}
+	return s
 }
 
 // attach checks and initialises one module of an instance.
@@ -365,7 +386,7 @@ func (m *Manager) init(ctx context.Context, x *Mod, r modapi.Reason, props modap
 	err := x.m.Init(ctx, x.k, r, props)
 	x.k.close()
 	if err != nil {
-		return fmt.Errorf("module %s: init: %w", x.Name, err)
+		return fmt.Errorf("module %s: %w", x.Name, err)
 	}
 	return nil
 }
@@ -546,6 +567,10 @@ func (m *Manager) endIfEmpty(ctx context.Context, i *Instance) {
 	}
 }
 
+// finiTime bounds the Fini of one module when all end, so that a hung one does
+// not use up the time of the others.
+const finiTime = 5 * time.Second
+
 // FiniAll ends every module, those loaded last first, and stops the processes.
 func (m *Manager) FiniAll(ctx context.Context) {
 	m.mu.Lock()
@@ -569,9 +594,13 @@ func (m *Manager) FiniAll(ctx context.Context) {
 				continue
 			}
 			if running {
+				ctx, cancel := context.WithTimeout(ctx, finiTime)
 				if err := x.m.Fini(ctx); err != nil {
 					m.d.Msg.Printf("%s: fini: %v", x.Name, err)
+				} else {
+					m.d.Msg.Printf("%s: finished", x.Name)
 				}
+				cancel()
 			}
 			m.detach(x)
 			m.endIfEmpty(ctx, x.Inst)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/rumpus-kernel/rumpus/kernel/hyper"
 	"github.com/rumpus-kernel/rumpus/modapi"
@@ -45,13 +46,20 @@ func (m *Manager) Down(i *Instance, p hyper.Plugin) bool {
 	return true
 }
 
+// factionsLocked are the factions that an instance has to do with: those of
+// its modules' classes, and those that its modules attached something to, as
+// the class of a module does not say what it may attach.
 func (m *Manager) factionsLocked(i *Instance) []Faction {
 	var fs []Faction
-	seen := make(map[modapi.Class]bool)
-	for _, x := range i.mods {
-		if f := m.d.Factions[x.Info.Class]; f != nil && !seen[x.Info.Class] {
-			seen[x.Info.Class] = true
+	add := func(f Faction) {
+		if f != nil && !slices.Contains(fs, f) {
 			fs = append(fs, f)
+		}
+	}
+	for _, x := range i.mods {
+		add(m.d.Factions[x.Info.Class])
+		for _, a := range x.att {
+			add(a.f)
 		}
 	}
 	return fs
