@@ -32,7 +32,11 @@
 // ports by Linux' rules (SO_REUSEPORT balances); there is no urgent data
 // (MSG_OOB is EOPNOTSUPP); raw sockets are EPROTONOSUPPORT; SO_RCVLOWAT is
 // always 1; a lingering close does not wait (SO_LINGER with time 0 resets as
-// it must).
+// it must); connections wait to be accepted in the order in which their
+// handshakes ended, and two that end together come in any order. A receive
+// buffer made smaller on a live connection takes back window that was offered,
+// and what was sent into it is lost until a timer resends it: set SO_RCVBUF
+// before connect and listen.
 //
 // Lock order:
 //
