@@ -150,7 +150,7 @@ func (l *Link) sysctlNode(r *wire.SysctlReq) modapi.SysctlNode {
 		defer k.Release()
 		k.Header.Op, k.Header.Object = wire.OpSysctlGet, id
 		k.Scratch(maxSysctl)
-		if l.call(l.conn.Context(), k) != nil {
+		if l.call(context.Background(), k) != nil { // it ends with the link, or its deadline
 			return ""
 		}
 		return string(k.Got())
@@ -161,7 +161,7 @@ func (l *Link) sysctlNode(r *wire.SysctlReq) modapi.SysctlNode {
 			defer k.Release()
 			k.Header.Op, k.Header.Object = wire.OpSysctlSet, id
 			k.SetPayload([]byte(v))
-			return l.call(l.conn.Context(), k)
+			return l.call(context.Background(), k)
 		}
 	}
 	return n

@@ -10,7 +10,7 @@ type InfoRes struct {
 }
 
 func (m *InfoRes) code(c *coder) {
-	n := c.count(len(m.Mods), 33, MaxModules)
+	n := c.count(len(m.Mods), 29, MaxModules)
 	if c.dec {
 		m.Mods = nil
 		if n > 0 {
