@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/rumpus-kernel/rumpus/kernel/dev"
@@ -62,8 +63,11 @@ func (k *Kernel) Boot(ctx context.Context) error {
 		return err
 	}
 	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.state != Booting { // it panicked, or somebody ended it
+		return fmt.Errorf("the kernel was ended while it booted: %w", abi.EINTR)
+	}
 	k.state = Running
-	k.mu.Unlock()
 	return nil
 }
 
@@ -277,14 +281,22 @@ func (k *Kernel) attachClass(ctx context.Context, class modapi.Class, ls *loads)
 			err = k.Mod.Start(ctx, module.StartSpec{Instance: c.Name, Plugin: c.Plugin, Source: module.Boot, Essential: c.Essential, Props: c.Props}, p)
 			cancel()
 		}
+		if err != nil && c.Essential {
+			return fmt.Errorf("essential component is absent: %w", named(c.Name, err))
+		}
 		if err != nil {
-			if c.Essential {
-				return fmt.Errorf("essential component %s: %w", c.Name, err)
-			}
-			k.Msg.Logger("boot").Error(fmt.Sprintf("component %s is absent: %v", c.Name, err))
+			k.Msg.Logger("boot").Error(fmt.Sprintf("absent: %v", named(c.Name, err)))
 		}
 	}
 	return nil
+}
+
+// named is err with the component's name in front, once.
+func named(name string, err error) error {
+	if prefix := "component " + name + ": "; !strings.HasPrefix(err.Error(), prefix) {
+		return fmt.Errorf("%s%w", prefix, err)
+	}
+	return err
 }
 
 // mountAll mounts the list, making mount points as it goes. A mount that fails

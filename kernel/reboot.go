@@ -7,9 +7,13 @@ import (
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
 )
 
-// haltTime bounds an orderly reboot: what does not end in time is ended by
-// force.
-const haltTime = 20 * time.Second
+// Bounds of an orderly reboot: what does not end in time is ended by force. A
+// step that takes too long takes nothing from those after it.
+const (
+	exitTimeAll = 5 * time.Second  // for the processes of the kernel
+	unmountTime = 10 * time.Second // for writing back and unmounting
+	finiTimeAll = 15 * time.Second // for the modules
+)
 
 // Reboot ends the kernel, as the seed's rump_reboot and NetBSD's cpu_reboot do:
 // with RB_DUMP, or after a panic, at once and without a sync; else file systems
@@ -36,24 +40,29 @@ func (k *Kernel) Reboot(ctx context.Context, howto int) {
 	dump := howto&abi.RB_DUMP != 0 || k.panicstr != ""
 	k.mu.Unlock()
 
-	bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), haltTime)
-	defer cancel()
+	base := context.WithoutCancel(ctx)
+	within := func(d time.Duration, f func(context.Context)) {
+		ctx, cancel := context.WithTimeout(base, d)
+		defer cancel()
+		f(ctx)
+	}
 	if dump {
 		k.Msg.Printf("rump kernel dumping: nothing is synced")
-		k.Mod.KillAll(bound)
-		k.Procs.Close(bound)
+		within(finiTimeAll, k.Mod.KillAll)
+		within(exitTimeAll, k.Procs.Close)
 		k.end(Panicked)
 		return
 	}
 	k.Msg.Printf("rump kernel halting...")
-	k.Procs.Close(bound)
-	if howto&abi.RB_NOSYNC == 0 && k.VFS.Available() {
-		if err := k.VFS.SyncAll(bound); err != nil {
-			k.Msg.Printf("sync: %v", err)
-		}
+	within(exitTimeAll, k.Procs.Close)
+	if howto&abi.RB_NOSYNC == 0 {
+		within(unmountTime, func(ctx context.Context) {
+			if err := k.VFS.UnmountAll(ctx); err != nil { // writes back first
+				k.Msg.Printf("unmount: %v", err)
+			}
+		})
 	}
-	k.VFS.UnmountAll(bound)
-	k.Mod.FiniAll(bound)
+	within(finiTimeAll, k.Mod.FiniAll)
 	if howto&abi.RB_HALT != 0 {
 		k.Msg.Printf("rump kernel halted (with RB_HALT, not exiting)")
 		k.mu.Lock()

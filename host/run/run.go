@@ -2,10 +2,12 @@
 // kernel of a configuration, serves clients on a unix socket, restarts
 // components, and ends everything in order.
 //
-// The sequence: components are started together, the kernel boots, the socket
-// is opened, a line beginning "ready" goes to standard output, and then it
-// waits: for reboot(2), SIGTERM or SIGINT (both: sync, unmount, exit 0; a
-// second signal: at once), or the kernel's panic (exit 70).
+// The sequence: the socket is taken, so that two hosts never boot for one;
+// components are started together, the kernel boots, clients are served, a line
+// beginning "ready" goes to standard output, and then it waits: for reboot(2),
+// SIGTERM or SIGINT (both: sync, unmount, exit 0; a second signal: at once), or
+// the kernel's panic (exit 70). A client that connects while the kernel boots
+// waits for it.
 //
 // Who may connect: the socket's directory is the user's own and 0700, the
 // socket has the configured mode, and the peer's uid is checked. The uid of the
@@ -39,6 +41,7 @@ import (
 	"github.com/rumpus-kernel/rumpus/kernel/vfs"
 	"github.com/rumpus-kernel/rumpus/modapi"
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
+	"github.com/rumpus-kernel/rumpus/modapi/wire"
 )
 
 // Exit codes of `rumpus run`.
@@ -56,6 +59,9 @@ type Options struct {
 	Stderr  io.Writer // log and console
 	Verbose bool      // log at least at level info
 	Environ []string  // nil = the process's
+
+	booted   func(*kernel.Kernel)           // test hook, called when the kernel runs
+	deadline func(wire.Class) time.Duration // nil = the classes'
 }
 
 // Run boots the kernel, serves it until it ends or ctx does, and answers the
@@ -96,6 +102,7 @@ func newHost(o Options) (*host, int) {
 		policy[c.Name] = supervise.Policy{Grants: c.Grant, StartTimeout: c.StartTimeout, Budget: c.Restart.Budget, Window: c.Restart.Window}
 	}
 	h.sup = supervise.NewSupervisor(func(name string) (string, error) { return h.cfg.PluginPath(name, dir) }, policy, h.log)
+	h.sup.Deadline = o.deadline
 	h.k = kernel.New(h.kernelOptions())
 	return h, 0
 }
@@ -216,12 +223,22 @@ func (h *host) run(ctx context.Context) int {
 	signal.Notify(sigs, syscall.SIGINT, syscall.SIGTERM)
 	defer signal.Stop(sigs)
 
+	path := h.cfg.SocketPath(h.environ())
+	l, err := listen(path, os.FileMode(h.cfg.Server.Mode.Perm()))
+	if err != nil {
+		return h.fail(err)
+	}
+	defer l.Close()
 	bootCtx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	booted := make(chan error, 1)
 	go func() { booted <- h.k.Boot(bootCtx) }()
 	select {
 	case err := <-booted:
+		if err != nil && h.k.PanicString() != "" {
+			<-h.k.Done()
+			return h.code()
+		}
 		if err != nil {
 			return h.fail(err)
 		}
@@ -233,61 +250,74 @@ func (h *host) run(ctx context.Context) int {
 		return ExitOK
 	}
 
-	path := h.cfg.SocketPath(h.environ())
-	l, err := listen(path, os.FileMode(h.cfg.Server.Mode.Perm()))
-	if err != nil {
-		h.k.Reboot(context.Background(), 0)
-		return h.fail(err)
-	}
 	serveCtx, stopServing := context.WithCancel(context.Background())
-	served := make(chan error, 1)
-	go func() { served <- h.serve(serveCtx, l) }()
+	defer stopServing()
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		if err := h.serve(serveCtx, l); err != nil {
+			h.log.Error("no more clients are taken", "error", err)
+		}
+	}()
 	stop := func() {
 		stopServing()
-		l.Close()
 		<-served
-		os.Remove(path)
+	}
+	if h.o.booted != nil {
+		h.o.booted(h.k)
 	}
 	fmt.Fprintf(h.o.Stdout, "ready: unix://%s pid=%d (try: rumpus --server unix://%s ls -l /)\n", path, os.Getpid(), path)
 
-	howto := 0
+	howto, signals := 0, 0
 	select {
 	case <-ctx.Done():
 	case <-sigs:
+		signals++
 	case howto = <-h.reboot:
 		// Let the reply to halt get out before its client is cut off.
 		h.settle()
 	case <-h.k.Done():
 	}
-	return h.shutdown(howto, sigs, stop)
+	return h.shutdown(ctx, howto, signals, sigs, stop)
 }
 
-// shutdown ends the kernel in order; a second signal ends it at once.
-func (h *host) shutdown(howto int, sigs <-chan os.Signal, stop func()) int {
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
+// shutdown ends the kernel in order. A second signal ends it at once, and so
+// does a first one (or the end of ctx) if the kernel has halted for ever.
+func (h *host) shutdown(run context.Context, howto, signals int, sigs <-chan os.Signal, stop func()) int {
+	ctx, unpark := context.WithCancel(context.Background())
+	defer unpark()
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
 		stop()
 		h.k.Reboot(ctx, howto)
 	}()
+	gone := run.Done()
 	for {
 		select {
 		case <-ended:
-			if s := h.k.PanicString(); s != "" {
-				fmt.Fprintf(h.o.Stderr, "rumpus: kernel panic: %s\n", s)
-				return ExitPanic
-			}
-			return ExitOK
+			return h.code()
+		case <-gone:
+			gone = nil
+			unpark()
 		case <-sigs:
-			if h.k.State() != kernel.Halted {
+			unpark() // of no effect before the kernel has halted
+			if signals++; signals > 1 && h.k.State() != kernel.Halted {
 				fmt.Fprintln(h.o.Stderr, "rumpus: second signal: ending at once, nothing more is synced")
+				h.k.Mod.KillAll(context.Background())
 				return ExitFailed
 			}
-			cancel()
 		}
 	}
+}
+
+// code is the exit code of a kernel that has ended.
+func (h *host) code() int {
+	if s := h.k.PanicString(); s != "" {
+		fmt.Fprintf(h.o.Stderr, "rumpus: kernel panic: %s\n", s)
+		return ExitPanic
+	}
+	return ExitOK
 }
 
 // settle gives clients a moment to read what they were answered.

@@ -15,6 +15,8 @@ import (
 	"github.com/rumpus-kernel/rumpus/kernel/modproxy"
 	"github.com/rumpus-kernel/rumpus/kernel/module"
 	"github.com/rumpus-kernel/rumpus/modapi"
+	"github.com/rumpus-kernel/rumpus/modapi/stream"
+	"github.com/rumpus-kernel/rumpus/modapi/wire"
 )
 
 // Policy says how the processes of one instance are run.
@@ -41,24 +43,32 @@ type Supervisor struct {
 	policy map[string]Policy
 	log    hclog.Logger
 
+	// Deadline is how long a component may go without progress on calls of a
+	// class; nil is the class's own (wire.Class.Deadline). Set it before the
+	// first Load.
+	Deadline func(wire.Class) time.Duration
+
 	ctx    context.Context
 	cancel context.CancelFunc
 	loops  sync.WaitGroup
 
 	mu  sync.Mutex
-	uid map[string]instanceUID // protected by mu
+	uid map[string]*instanceUID // protected by mu
 }
 
+// instanceUID is the uid of an instance, kept while a process of it may live or
+// be started again.
 type instanceUID struct {
-	cred *syscall.Credential
-	give func()
+	cred  *syscall.Credential
+	give  func()
+	users int
 }
 
 // NewSupervisor makes a supervisor. find turns a plugin's name into the path
 // of its program.
 func NewSupervisor(find func(string) (string, error), policy map[string]Policy, log hclog.Logger) *Supervisor {
 	ctx, cancel := context.WithCancel(context.Background())
-	return &Supervisor{find: find, policy: policy, log: log, ctx: ctx, cancel: cancel, uid: make(map[string]instanceUID)}
+	return &Supervisor{find: find, policy: policy, log: log, ctx: ctx, cancel: cancel, uid: make(map[string]*instanceUID)}
 }
 
 // Close ends the restart loops; processes are not ended by it.
@@ -80,36 +90,57 @@ func (s *Supervisor) policyOf(instance string) Policy {
 	return DefaultPolicy
 }
 
-// cred is who an instance runs as, the same over all its generations.
-func (s *Supervisor) cred(instance string) (*syscall.Credential, error) {
+// hold is who an instance runs as, the same over all its generations. Every
+// hold is given back with drop.
+func (s *Supervisor) hold(instance string) (*syscall.Credential, error) {
 	if canIsolate() != "" {
 		return nil, nil
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if u, ok := s.uid[instance]; ok {
-		return u.cred, nil
+	u := s.uid[instance]
+	if u == nil {
+		uid, give, err := takeUID()
+		if err != nil {
+			return nil, err
+		}
+		u = &instanceUID{cred: &syscall.Credential{Uid: uid, Gid: uid}, give: give}
+		s.uid[instance] = u
 	}
-	uid, give, err := takeUID()
-	if err != nil {
-		return nil, err
-	}
-	u := instanceUID{&syscall.Credential{Uid: uid, Gid: uid}, give}
-	s.uid[instance] = u
+	u.users++
 	return u.cred, nil
 }
 
+// drop gives a hold back. The uid of the last one is free again.
+func (s *Supervisor) drop(instance string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	u := s.uid[instance]
+	if u == nil {
+		return
+	}
+	if u.users--; u.users == 0 {
+		u.give()
+		delete(s.uid, instance)
+	}
+}
+
 // Load starts a process and connects to its modules.
-func (s *Supervisor) Load(ctx context.Context, spec hyper.PluginSpec) (hyper.Plugin, error) {
+func (s *Supervisor) Load(ctx context.Context, spec hyper.PluginSpec) (_ hyper.Plugin, err error) {
 	path, err := s.find(spec.Plugin)
 	if err != nil {
 		return nil, err
 	}
 	pol := s.policyOf(spec.Instance)
-	cred, err := s.cred(spec.Instance)
+	cred, err := s.hold(spec.Instance)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("component %s: %w", spec.Instance, err)
 	}
+	defer func() {
+		if err != nil {
+			s.drop(spec.Instance)
+		}
+	}()
 	var grants []Grant
 	defer func() {
 		for _, g := range grants {
@@ -131,12 +162,12 @@ func (s *Supervisor) Load(ctx context.Context, spec hyper.PluginSpec) (hyper.Plu
 	if err != nil {
 		return nil, err
 	}
-	link, err := modproxy.Open(ctx, p.Stream(), p, modproxy.Options{Instance: spec.Instance, Epoch: spec.Epoch})
+	link, err := modproxy.Open(ctx, p.Stream(), p, modproxy.Options{Instance: spec.Instance, Epoch: spec.Epoch, Stream: stream.Options{Deadline: s.Deadline}})
 	if err != nil {
 		p.Kill()
 		return nil, &StartError{Instance: spec.Instance, Path: path, Reason: err}
 	}
-	pl := &plug{p: p, link: link, done: make(chan struct{})}
+	pl := &plug{p: p, link: link, done: make(chan struct{}), drop: func() { s.drop(spec.Instance) }}
 	if st, err := os.Stat(path); err == nil {
 		pl.size = st.Size()
 	}
@@ -150,6 +181,7 @@ type plug struct {
 	link *modproxy.Link
 	size int64
 	done chan struct{}
+	drop func() // gives the uid back
 
 	mu    sync.Mutex
 	cause string // protected by mu
@@ -163,7 +195,7 @@ func (pl *plug) watch() {
 	case <-pl.p.Dead():
 	case <-pl.link.Done():
 		// The stream of a dying process breaks a moment before its death shows.
-		if !waitFor(pl.p.Dead(), killWait) {
+		if guilty(pl.link.Err()) || !waitFor(pl.p.Dead(), killWait) {
 			pl.mu.Lock()
 			pl.cause, pl.own = fmt.Sprintf("fenced: %v", pl.link.Err()), true
 			pl.mu.Unlock()
@@ -180,6 +212,14 @@ func (pl *plug) watch() {
 	close(pl.done)
 	pl.link.Close()
 	pl.p.Kill()
+	pl.drop()
+}
+
+// guilty reports whether a link ended because the component broke the rules.
+func guilty(err error) bool {
+	var lie *stream.Lie
+	var hang *stream.Hang
+	return errors.As(err, &lie) || errors.As(err, &hang)
 }
 
 func (pl *plug) Modules() []modapi.Module { return pl.link.Modules() }
@@ -219,9 +259,17 @@ const restartTimeout = 15 * time.Second
 // dies, until it is unloaded or the budget is used.
 func (s *Supervisor) Watch(m *module.Manager, i *module.Instance) {
 	p, _ := m.Proc(i)
-	if pl, ok := p.(*plug); ok {
-		s.loops.Go(func() { s.loop(m, i, pl) })
+	pl, ok := p.(*plug)
+	if !ok {
+		return
 	}
+	// The uid stays the instance's between two processes. It has one now, so
+	// this cannot fail.
+	s.hold(i.Name)
+	s.loops.Go(func() {
+		defer s.drop(i.Name)
+		s.loop(m, i, pl)
+	})
 }
 
 func (s *Supervisor) loop(m *module.Manager, i *module.Instance, pl *plug) {

@@ -20,7 +20,9 @@ type Call struct {
 	// Dst takes the reply's payload, read straight into it.
 	Dst abi.Iov
 	// Timeout is how long the call may take: 0 is the deadline of the op's
-	// class, negative without limit.
+	// class, negative without limit. A peer that lets the class's deadline
+	// pass without any progress has failed (*Hang), even if the caller gave
+	// up before; a deadline of the caller's own says nothing about the peer.
 	Timeout time.Duration
 	// Wait: when ctx ends the peer is told, and its reply still awaited for
 	// as long as Options.WriteTimeout. For calls whose effect must not get

@@ -32,6 +32,9 @@ type Options struct {
 	// from the head of a frame to its end (5 s).
 	WriteTimeout time.Duration
 	FrameTimeout time.Duration
+	// Deadline is how long a class may go without progress; nil is the
+	// class's own (wire.Class.Deadline).
+	Deadline func(wire.Class) time.Duration
 }
 
 func (o *Options) defaults() {
@@ -48,6 +51,9 @@ func (o *Options) defaults() {
 	}
 	if o.FrameTimeout <= 0 {
 		o.FrameTimeout = 5 * time.Second
+	}
+	if o.Deadline == nil {
+		o.Deadline = wire.Class.Deadline
 	}
 }
 
@@ -168,6 +174,8 @@ func (c *Conn) fail(err error) {
 	for _, k := range pending {
 		if !k.abandoned {
 			k.complete(dead)
+		} else if k.timer != nil {
+			k.timer.Stop()
 		}
 	}
 }
@@ -210,7 +218,7 @@ func (c *Conn) Call(ctx context.Context, k *Call) error {
 
 	limit := k.Timeout
 	if limit == 0 {
-		limit = h.Class.Deadline()
+		limit = c.opt.Deadline(h.Class)
 	}
 	var expired <-chan time.Time
 	if limit > 0 {
@@ -230,7 +238,7 @@ func (c *Conn) Call(ctx context.Context, k *Call) error {
 		case <-ctx.Done():
 			return gaveUp(ctx)
 		case <-expired:
-			if c.frames.Load() == seen {
+			if c.stuck(seen) {
 				c.fail(&Hang{What: fmt.Sprintf("%d calls in flight and no answer for %v", c.opt.MaxCalls, limit)})
 			}
 			return abi.ETIMEDOUT
@@ -300,22 +308,30 @@ func (c *Conn) await(ctx context.Context, k *Call, limit time.Duration, keep boo
 			defer k.timer.Stop()
 			expired = k.timer.C
 		case <-expired:
-			if !keep {
+			stuck := c.stuck(seen)
+			if !keep && !(stuck && k.Timeout == 0) {
 				if ctx.Err() != nil {
 					return c.abandon(k, gaveUp(ctx))
 				}
 				return c.abandon(k, abi.ETIMEDOUT)
 			}
-			now := c.frames.Load()
-			if now == seen || round >= patience {
+			if stuck || round >= patience {
 				c.fail(&Hang{What: fmt.Sprintf("no answer to %s for %v", k.Header.Op, limit*time.Duration(round))})
 				expired = nil
 				continue // fail has completed the call
 			}
-			seen = now
+			seen = c.frames.Load()
 			k.timer.Reset(limit)
 		}
 	}
+}
+
+// stuck reports whether the peer has made no progress since it had sent seen
+// frames: it said nothing, and it does not wait for us either.
+func (c *Conn) stuck(seen uint64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.frames.Load() == seen && len(c.serving) == 0
 }
 
 // abandon leaves a call whose reply nobody waits for. If the reply is being
@@ -330,10 +346,26 @@ func (c *Conn) abandon(k *Call, err error) error {
 		return k.err
 	}
 	// The tombstone keeps the slot until the late reply.
-	c.pending[id] = &Call{Header: k.Header, abandoned: true, dstLen: k.dstLen}
+	tomb := &Call{Header: k.Header, abandoned: true, dstLen: k.dstLen}
+	c.pending[id] = tomb
+	if k.Timeout == 0 {
+		// The caller has gone, the peer's time runs on.
+		limit, seen := c.opt.Deadline(k.Header.Class), c.frames.Load()
+		tomb.timer = time.AfterFunc(limit, func() { c.overdue(id, tomb, limit, seen) })
+	}
 	c.mu.Unlock()
 	c.cancelPeer(id)
 	return err
+}
+
+// overdue is the end of an abandoned call's time.
+func (c *Conn) overdue(id abi.ReqID, tomb *Call, limit time.Duration, seen uint64) {
+	c.mu.Lock()
+	open := c.pending[id] == tomb
+	c.mu.Unlock()
+	if open && c.stuck(seen) {
+		c.fail(&Hang{What: fmt.Sprintf("no answer to %s for %v", tomb.Header.Op, limit)})
+	}
 }
 
 // cancelPeer tells the peer that nobody waits for its answer to id.

@@ -102,6 +102,9 @@ func (c *Conn) readReply(br *bufio.Reader, h *wire.Header) error {
 	c.mu.Unlock()
 
 	if k.abandoned {
+		if k.timer != nil {
+			k.timer.Stop()
+		}
 		<-c.slots
 		_, err := br.Discard(int(h.ArgsLen) + int(h.PayloadLen))
 		return err
