@@ -448,3 +448,33 @@ func FuzzFrame(f *testing.F) {
 		}
 	})
 }
+
+// TestSmallest: lists of elements that are all zero decode, so the sizes by
+// which lengths of lists are judged are not too large.
+func TestSmallest(t *testing.T) {
+	for _, m := range messages {
+		want := fresh(m)
+		v := reflect.ValueOf(want).Elem()
+		lists := 0
+		grow := func(v reflect.Value) {
+			if v.Kind() == reflect.Slice && v.Type().Elem().Kind() != reflect.Uint8 {
+				v.Set(reflect.MakeSlice(v.Type(), 3, 3))
+				lists++
+			}
+		}
+		grow(v)
+		if v.Kind() == reflect.Struct {
+			for i := range v.NumField() {
+				grow(v.Field(i))
+			}
+		}
+		if lq, ok := want.(*LookupReq); ok {
+			for i := range lq.Names {
+				lq.Names[i] = []byte("x")
+			}
+		}
+		if err := fresh(m).Parse(want.Append(nil)); err != nil && lists > 0 {
+			t.Errorf("%s: %v", name(m), err)
+		}
+	}
+}
