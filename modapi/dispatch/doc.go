@@ -19,6 +19,8 @@
 //
 // # Locks
 //
-//	Server.mu   tables; leaf, never held over a call of a module
-//	notes.mu    edges, counters and log lines to be sent; leaf
+//	mod.life       one life operation at a time; held over the module's Init and Fini
+//	notes.sendMu   one sender at a time; held over writes to the stream
+//	  notes.mu     edges, counters and log lines to be sent; leaf
+//	Server.mu      tables; leaf, never held over a call of a module
 package dispatch

@@ -74,7 +74,10 @@ func (s *Server) serveLife(ctx context.Context, h *wire.Header, args []byte, a *
 		if err := m.m.Fini(ctx); err != nil {
 			return err
 		}
-		s.notes.flushEvcnt()
+		s.mu.RLock()
+		c := s.conn
+		s.mu.RUnlock()
+		s.notes.flush(c) // the last counts and lines go before the answer
 		m.undo()
 		return nil
 	case wire.OpStat:

@@ -18,7 +18,8 @@ import (
 // room for all of them and none is lost; log lines beyond maxLog are dropped
 // and counted.
 type notes struct {
-	kick chan struct{}
+	kick   chan struct{}
+	sendMu sync.Mutex // one sender at a time: counters must not run backwards
 
 	mu       sync.Mutex
 	socks    map[abi.SockID]abi.PollEvents
@@ -101,12 +102,12 @@ func (n *notes) counter(mod int, group, name string) *modapi.Counter {
 	return &c.Counter
 }
 
-// flushEvcnt has the counters sent soon.
-func (n *notes) flushEvcnt() {
+// flush sends what there is now, the counters too.
+func (n *notes) flush(c *stream.Conn) {
 	n.mu.Lock()
 	n.evcnt = true
 	n.mu.Unlock()
-	n.wake()
+	n.send(c)
 }
 
 // run sends until the connection ends.
@@ -129,6 +130,8 @@ func (n *notes) run(c *stream.Conn, period time.Duration) {
 
 // send sends what there is. Errors are the connection's end, which run sees.
 func (n *notes) send(c *stream.Conn) {
+	n.sendMu.Lock()
+	defer n.sendMu.Unlock()
 	n.mu.Lock()
 	var socks wire.ReadyMsg
 	for id, ev := range n.socks {

@@ -5,6 +5,7 @@ import (
 	"os"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/rumpus-kernel/rumpus/modapi"
 )
@@ -68,5 +69,20 @@ func EachBinding(t *testing.T, newMods func() []modapi.Module, opt Options, f fu
 		t.Run(b.Name, func(t *testing.T) {
 			f(t, NewKernel(t, opt.Grants), b.Bind(t, newMods(), opt.Grants))
 		})
+	}
+}
+
+// Eventually waits until ok says so, asked again and again; it fails the test
+// if that takes too long. It is for what has no edge: counters, logs.
+func Eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for end := time.After(patience); !ok(); {
+		select {
+		case <-tick.C:
+		case <-end:
+			t.Fatalf("%s: not within %v", what, patience)
+		}
 	}
 }

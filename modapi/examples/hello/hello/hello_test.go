@@ -3,7 +3,6 @@ package hello_test
 import (
 	"strings"
 	"testing"
-	"time"
 
 	_ "github.com/rumpus-kernel/rumpus/kernel/modproxy/modproxytest"
 	"github.com/rumpus-kernel/rumpus/modapi"
@@ -39,12 +38,6 @@ func TestHello(t *testing.T) {
 		if n, err := c.Read(t.Context(), 0, 1, abi.IovOf(buf), 0); err != nil || string(buf[:n]) != "oin\n" {
 			t.Errorf("read: %q, %v", buf[:n], err)
 		}
-		deadline := time.Now().Add(5 * time.Second)
-		for k.Evcnt("hello", "calls").Load() != 2 {
-			if time.Now().After(deadline) {
-				t.Fatalf("the counter says %d", k.Evcnt("hello", "calls").Load())
-			}
-			time.Sleep(time.Millisecond)
-		}
+		modtest.Eventually(t, "two calls counted", func() bool { return k.Evcnt("hello", "calls").Load() == 2 })
 	})
 }
