@@ -107,11 +107,10 @@ type Where struct {
 
 // Chdir makes path the current directory. ENOTDIR, EACCES.
 func (fs *VFS) Chdir(ctx context.Context, w Where, path string) error {
-	v, err := fs.namei(ctx, w, path, followLink)
-	if err != nil {
-		return err
-	}
-	return fs.chdir(ctx, w, v)
+	return fs.withPath(ctx, w, path, true, func(v *Vnode) error {
+		v.hold()
+		return fs.chdir(ctx, w, v)
+	})
 }
 
 // Fchdir makes an open directory the current one. ENOTDIR, EACCES.

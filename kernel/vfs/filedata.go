@@ -197,11 +197,11 @@ type reservation struct {
 
 const reserveStep = 256
 
-// reserve takes n pages of the mount's space, possibly fewer, 0 if there are
-// none.
-func (m *Mount) reserve(ctx context.Context, b *binding, n int64) int64 {
+// reserve takes n pages of the mount's space, possibly fewer; ENOSPC if there
+// are none, and what the file system answers if it fails or dies.
+func (m *Mount) reserve(ctx context.Context, b *binding, n int64) (int64, error) {
 	if b.reserver == nil {
-		return n
+		return n, nil
 	}
 	for asked := false; ; asked = true {
 		m.resMu.Lock()
@@ -209,23 +209,30 @@ func (m *Mount) reserve(ctx context.Context, b *binding, n int64) int64 {
 		if got > 0 && (got == n || asked) {
 			m.res.used += got
 			m.resMu.Unlock()
-			return got
+			return got, nil
 		}
 		need := n - got
 		epoch := m.res.epoch
 		m.resMu.Unlock()
 		if asked {
-			return 0
+			return 0, abi.ENOSPC
 		}
 		g, err := b.reserver.Reserve(ctx, max(need, reserveStep))
+		if err != nil && abi.ErrnoOf(err) != abi.ENOSPC {
+			return 0, err
+		}
 		if err != nil || g <= 0 || g > max(need, reserveStep) {
 			g = 0
 		}
 		m.resMu.Lock()
-		if m.res.epoch == epoch {
+		now := m.res.epoch
+		if now == epoch {
 			m.res.granted += g
 		}
 		m.resMu.Unlock()
+		if now != epoch {
+			return 0, abi.ESTALE
+		}
 	}
 }
 
@@ -267,8 +274,9 @@ func (v *Vnode) kwrite(ctx context.Context, b *binding, src []byte, off int64) (
 		}
 	}
 	have := int64(0)
+	var short error // why there is less than is missing
 	if missing > 0 {
-		have = v.m.reserve(ctx, b, missing)
+		have, short = v.m.reserve(ctx, b, missing)
 	}
 	done := 0
 	var err error
@@ -278,7 +286,9 @@ func (v *Vnode) kwrite(ctx context.Context, b *binding, src []byte, off int64) (
 		p := d.page(off / pageSize)
 		if p == nil {
 			if have == 0 {
-				err = abi.ENOSPC
+				if err = short; err == nil {
+					err = abi.ENOSPC
+				}
 				break
 			}
 			if p = v.m.vfs.pool.alloc(); p == nil {

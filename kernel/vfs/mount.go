@@ -325,8 +325,10 @@ func (fs *VFS) unmountLocked(ctx context.Context, m *Mount, force bool) error {
 			return fmt.Errorf("unmount %s: %w", m.dir, err)
 		}
 	}
+	fs.mu.Lock() // a walk that meets vnodes half gone waits for it
 	drop, ok := m.claim(force)
 	if !ok {
+		fs.mu.Unlock()
 		return fmt.Errorf("%s is in use: %w", m.dir, abi.EBUSY)
 	}
 	on := m.on.Load()
@@ -335,7 +337,6 @@ func (fs *VFS) unmountLocked(ctx context.Context, m *Mount, force bool) error {
 	}
 	b := m.b.Load()
 	m.setBinding(nil, time.Time{})
-	fs.mu.Lock()
 	fs.mounts = slices.DeleteFunc(fs.mounts, func(o *Mount) bool { return o == m })
 	if fs.root.Load() == m {
 		fs.root.Store(nil)

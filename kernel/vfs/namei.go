@@ -3,7 +3,6 @@ package vfs
 import (
 	"context"
 	"errors"
-	"runtime"
 	"strings"
 	"sync"
 
@@ -46,7 +45,7 @@ var walkers = sync.Pool{New: func() any { return new(walker) }}
 // errAgain means that a vnode was reclaimed under the walk: start again.
 var errAgain = errors.New("vnode reclaimed under a walk")
 
-const walkTries = 1000
+const walkTries = 100
 
 // namei finds the vnode of a path and answers it with a reference. ENOENT,
 // ENOTDIR, EACCES, ELOOP, ENAMETOOLONG.
@@ -100,7 +99,8 @@ func (fs *VFS) walk(ctx context.Context, w *Where, path string, mode walkMode) (
 			break
 		}
 		fs.cnt.stale.Inc()
-		runtime.Gosched() // an unmount may be half done
+		fs.mu.RLock() // an unmount may be half done
+		fs.mu.RUnlock()
 	}
 	if err == nil {
 		v, last, slash = wk.cur, wk.last, wk.slash

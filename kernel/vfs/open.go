@@ -24,26 +24,32 @@ func (fs *VFS) Open(ctx context.Context, w Where, path string, flags int, mode u
 	if flags&abi.O_CREAT != 0 && flags&abi.O_DIRECTORY != 0 {
 		return nil, abi.EINVAL
 	}
-	var v *Vnode
-	var err error
-	made := false
-	if flags&abi.O_CREAT != 0 {
-		v, made, err = fs.openCreate(ctx, w, path, flags, mode)
-	} else {
-		m := followLink
-		if flags&abi.O_NOFOLLOW != 0 {
-			m = noFollow
+	for try := 0; ; try++ {
+		var v *Vnode
+		var err error
+		made := false
+		if flags&abi.O_CREAT != 0 {
+			v, made, err = fs.openCreate(ctx, w, path, flags, mode)
+		} else {
+			m := followLink
+			if flags&abi.O_NOFOLLOW != 0 {
+				m = noFollow
+			}
+			v, err = fs.namei(ctx, w, path, m)
 		}
-		v, err = fs.namei(ctx, w, path, m)
-	}
-	if err != nil {
-		return nil, err
-	}
-	f, err := fs.openVnode(ctx, w.Caller, v, flags, made)
-	if err != nil {
+		if err != nil {
+			return nil, err
+		}
+		f, err := fs.openVnode(ctx, w.Caller, v, flags, made)
+		if err == nil {
+			return f, nil
+		}
+		again := fs.again(v, err, try)
 		v.put()
+		if !again {
+			return nil, err
+		}
 	}
-	return f, err
 }
 
 // openCreate finds or makes the file for O_CREAT.

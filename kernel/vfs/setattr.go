@@ -2,6 +2,7 @@ package vfs
 
 import (
 	"context"
+	"errors"
 
 	"github.com/rumpus-kernel/rumpus/kernel/file"
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
@@ -13,12 +14,28 @@ func (fs *VFS) withPath(ctx context.Context, w Where, path string, follow bool, 
 	if follow {
 		mode = followLink
 	}
-	v, err := fs.namei(ctx, w, path, mode)
-	if err != nil {
-		return err
+	for try := 0; ; try++ {
+		v, err := fs.namei(ctx, w, path, mode)
+		if err != nil {
+			return err
+		}
+		err = fn(v)
+		again := fs.again(v, err, try)
+		v.put()
+		if !again {
+			return err
+		}
 	}
-	defer v.put()
-	return fn(v)
+}
+
+// again reports whether an operation on v, found by its path, should look the
+// path up again: v lost its last name between the walk and the operation.
+func (fs *VFS) again(v *Vnode, err error, try int) bool {
+	if err == nil || try >= staleTries || v.dead.Load() != 0 || !errors.Is(err, abi.ESTALE) {
+		return false
+	}
+	fs.cnt.stale.Inc()
+	return true
 }
 
 // withFile runs fn on the vnode of an open file. EINVAL if it has none.
@@ -36,13 +53,18 @@ func (fs *VFS) Stat(ctx context.Context, w Where, path string, follow bool) (st 
 	if follow {
 		mode = followLink
 	}
-	v, err := fs.namei(ctx, w, path, mode)
-	if err != nil {
-		return st, err
+	for try := 0; ; try++ {
+		v, err := fs.namei(ctx, w, path, mode)
+		if err != nil {
+			return st, err
+		}
+		err = v.stat(ctx, &st)
+		again := fs.again(v, err, try)
+		v.put()
+		if !again {
+			return st, err
+		}
 	}
-	err = v.stat(ctx, &st)
-	v.put()
-	return st, err
 }
 
 func (v *Vnode) stat(ctx context.Context, st *abi.Stat) error {

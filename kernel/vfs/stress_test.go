@@ -135,7 +135,8 @@ func (k *kern) worker(id uint64, dirs []string) {
 				return
 			}
 		}
-		k.t.Errorf("worker %d: %v", id, err)
+		_, _, line, _ := runtime.Caller(1)
+		k.t.Errorf("worker %d, line %d: %v", id, line, err)
 	}
 	for i := range 400 {
 		switch p := path(); r.IntN(12) {

@@ -263,18 +263,15 @@ func (fs *VFS) Symlink(ctx context.Context, w Where, target, path string) error 
 // symbolic link as last component of old is followed. EPERM for a directory;
 // EXDEV, EMLINK, EEXIST.
 func (fs *VFS) Link(ctx context.Context, w Where, old string, wnew Where, path string, follow bool) error {
-	mode := noFollow
-	if follow {
-		mode = followLink
-	}
-	v, err := fs.namei(ctx, w, old, mode)
-	if err != nil {
-		return err
-	}
-	defer v.put()
-	if v.typ == abi.VDIR {
-		return abi.EPERM
-	}
+	return fs.withPath(ctx, w, old, follow, func(v *Vnode) error {
+		if v.typ == abi.VDIR {
+			return abi.EPERM
+		}
+		return fs.link(ctx, v, wnew, path)
+	})
+}
+
+func (fs *VFS) link(ctx context.Context, v *Vnode, wnew Where, path string) error {
 	return fs.inParent(ctx, wnew, path, func(p *parentOp) error {
 		if p.dots() || p.v != nil {
 			return abi.EEXIST
@@ -293,12 +290,12 @@ func (fs *VFS) Link(ctx context.Context, w Where, old string, wnew Where, path s
 		}
 		v.mu.Lock()
 		defer v.mu.Unlock()
+		if v.unlinked.Load() {
+			return abi.ENOENT
+		}
 		var va abi.Vattr
 		if err := v.getattrLocked(ctx, &va); err != nil {
 			return err
-		}
-		if v.unlinked.Load() {
-			return abi.ENOENT
 		}
 		if va.Flags&(abi.UF_IMMUTABLE|abi.SF_IMMUTABLE|abi.UF_APPEND|abi.SF_APPEND) != 0 {
 			return abi.EPERM
