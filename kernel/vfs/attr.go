@@ -198,6 +198,10 @@ func (v *Vnode) flushLocked(ctx context.Context, c *abi.Caller) error {
 	if !b.kpages() {
 		send &^= abi.SetSize // the file system has it from WritePages
 	}
+	if send&abi.SetSize != 0 {
+		// A size that is set changes the time; ours may have been set since.
+		send |= abi.SetMtime
+	}
 	got, err := v.setattrLocked(ctx, b, c, send, &va)
 	if err != nil {
 		return err
