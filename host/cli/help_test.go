@@ -56,7 +56,7 @@ func TestManual(t *testing.T) {
 		if !strings.Contains(manual.String(), "\n     "+v.name+" ") {
 			t.Errorf("%s is not in the manual", v.name)
 		}
-		if !strings.Contains(Table(), "`rumpus "+v.name) {
+		if !strings.Contains(Table(), "`"+v.name+"`") {
 			t.Errorf("%s is not in the table", v.name)
 		}
 		if len(v.synopsis) == 0 || len(v.long) == 0 || v.short == "" || strings.HasSuffix(v.short, ".") {

@@ -131,19 +131,19 @@ func distance(a, b string) int {
 	return d[len(a)][len(b)]
 }
 
-// Table is the table of verbs as README.md shows it, in Markdown. A test holds
-// the two together.
+// Table is the table of verbs as README.md shows it, in Markdown: a row for each
+// group. A test holds the two together.
 func Table() string {
 	var b strings.Builder
-	b.WriteString("| verb | what it does |\n|---|---|\n")
-	for _, v := range verbs {
-		for i, s := range v.synopsis {
-			what := ""
-			if i == 0 {
-				what = v.short
+	b.WriteString("| group | verbs |\n|---|---|\n")
+	for _, g := range groups {
+		b.WriteString("| " + string(g) + " |")
+		for _, v := range verbs {
+			if v.group == g {
+				b.WriteString(" `" + v.name + "`")
 			}
-			b.WriteString("| `" + strings.ReplaceAll(strings.TrimSpace("rumpus "+v.name+" "+s), "|", `\|`) + "` | " + what + " |\n")
 		}
+		b.WriteString(" |\n")
 	}
 	return b.String()
 }
