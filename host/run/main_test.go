@@ -386,7 +386,6 @@ func kill(t testing.TB, pid int, sig syscall.Signal) {
 	}
 }
 
-
 var _ io.Writer = (*buffer)(nil)
 
 // owner is the uid of a file.
