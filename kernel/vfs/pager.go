@@ -234,9 +234,21 @@ func (d *fileData) dropClean() int {
 	return len(batch)
 }
 
-// evictPages frees clean pages of files with a Pager, a whole file at a time,
-// passing over those in use at the moment, and answers how many.
-func (fs *VFS) evictPages(want int) int {
+// makeRoom is the page pool's way out when the limit is reached: clean pages
+// go, and if there are none dirty ones are written first.
+func (fs *VFS) makeRoom(want int) int {
+	if n := fs.evictPages(want, false); n > 0 {
+		return n
+	}
+	return fs.evictPages(want, true)
+}
+
+// evictPages frees pages of files with a Pager, a whole file at a time, passing
+// over those in use at the moment, and answers how many. With dirty it writes
+// pages back to free them. The caller may hold a vnode lock: others are only
+// tried.
+func (fs *VFS) evictPages(want int, dirty bool) int {
+	ctx := noWait(context.Background())
 	freed := 0
 	fs.clockMu.Lock()
 	n := len(fs.clock)
@@ -255,6 +267,11 @@ func (fs *VFS) evictPages(want int) int {
 		}
 		if v.mu.TryLock() {
 			if d := v.data.Load(); d != nil {
+				if dirty && d.ndirty > 0 {
+					if err := v.writebackLocked(ctx, abi.KernelCaller); err != nil {
+						fs.o.Log.Warn("writing back pages", "mount", v.m.dir, "err", err)
+					}
+				}
 				freed += d.dropClean()
 			}
 			v.mu.Unlock()

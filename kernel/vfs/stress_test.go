@@ -17,6 +17,9 @@ import (
 // holds itself, and nothing is pinned.
 func (k *kern) settled() {
 	k.t.Helper()
+	for k.draining.Load() {
+		runtime.Gosched()
+	}
 	for _, m := range k.mounts {
 		m.vmu.Lock()
 		own := map[*Vnode]int32{m.root: 1}
@@ -104,9 +107,6 @@ func TestStress(t *testing.T) {
 			}
 			wg.Wait()
 			k.ok(k.SyncAll(ctx))
-			for k.draining.Load() {
-				runtime.Gosched()
-			}
 			if n := k.same(""); n == 0 {
 				t.Error("nothing is left")
 			}

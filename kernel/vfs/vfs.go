@@ -144,7 +144,7 @@ func New(o Options) *VFS {
 	}
 	fs.nc = newNameCache(o.MaxNames, &fs.cnt)
 	fs.pool = newPagePool(o.MemLimit)
-	fs.pool.evict = fs.evictPages
+	fs.pool.evict = fs.makeRoom
 	return fs
 }
 
