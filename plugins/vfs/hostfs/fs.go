@@ -23,11 +23,12 @@ type FS struct {
 	rootDev  uint64
 	maxNodes int
 
-	mu    sync.Mutex
-	nodes map[abi.Fileid]*node
-	open  *list.List
-	idle  *list.List
-	fds   int
+	mu      sync.Mutex
+	nodes   map[abi.Fileid]*node
+	open    *list.List
+	idle    *list.List
+	fds     int
+	removed removed
 }
 
 var (

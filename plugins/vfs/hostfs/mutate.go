@@ -238,6 +238,7 @@ func (f *FS) lostName(n *node) (abi.Vattr, error) {
 	if v.Nlink == 0 {
 		f.mu.Lock()
 		n.forgot, n.keep = true, false
+		f.removed.add(n)
 		f.mu.Unlock()
 	}
 	return v, nil

@@ -19,6 +19,7 @@ type node struct {
 	key    key
 	fileid abi.Fileid
 	gen    abi.Gen
+	birth  abi.Gen // genOf; gen is higher for a file on an inode that was used before in the same moment
 	typ    abi.VType
 
 	openMu sync.Mutex // held while descriptors are opened
@@ -213,7 +214,7 @@ func (f *FS) adopt(n *node, slot *int, fd int) {
 // nil is answered if the table has no node that is surely the same file.
 func (f *FS) intern(st *unix.Statx_t, fd int, p *node, name string) (*node, error) {
 	k := keyOf(st)
-	id, gen := fileidOf(k, f.rootDev), genOf(st)
+	id, birth := fileidOf(k, f.rootDev), genOf(st)
 	var doomed []int
 	f.mu.Lock()
 	n := f.nodes[id]
@@ -225,7 +226,7 @@ func (f *FS) intern(st *unix.Statx_t, fd int, p *node, name string) (*node, erro
 	case fd < 0 && (n == nil || n.fds == 0):
 		f.mu.Unlock()
 		return nil, nil
-	case n != nil && n.fds == 0 && n.gen != gen:
+	case n != nil && n.fds == 0 && n.birth != birth:
 		// An open descriptor would have kept the inode: this is a new file.
 		n.dead = true
 		delete(f.nodes, id)
@@ -233,7 +234,7 @@ func (f *FS) intern(st *unix.Statx_t, fd int, p *node, name string) (*node, erro
 		n = nil
 	}
 	if n == nil {
-		n = &node{key: k, fileid: id, gen: gen, typ: abi.ModeType(uint32(st.Mode)), path: -1, rd: -1, rw: -1}
+		n = &node{key: k, fileid: id, gen: f.removed.next(id, birth), birth: birth, typ: abi.ModeType(uint32(st.Mode)), path: -1, rd: -1, rw: -1}
 		f.nodes[id] = n
 		f.placeLocked(n, f.idle)
 	}
@@ -366,7 +367,7 @@ func (f *FS) openAs(n *node, dirfd int, name string, flags int) (int, error) {
 		unix.Close(fd)
 		return -1, translate(err)
 	}
-	if keyOf(&st) != n.key || n.path < 0 && genOf(&st) != n.gen {
+	if keyOf(&st) != n.key || n.path < 0 && genOf(&st) != n.birth {
 		unix.Close(fd)
 		return -1, fmt.Errorf("hostfs: %q is another file than %d: %w", name, n.fileid, abi.ESTALE)
 	}
