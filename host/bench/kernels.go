@@ -1,0 +1,233 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+
+	"github.com/hashicorp/go-hclog"
+	"golang.org/x/sys/unix"
+
+	"github.com/rumpus-kernel/rumpus/host/supervise"
+	"github.com/rumpus-kernel/rumpus/kernel"
+	"github.com/rumpus-kernel/rumpus/kernel/hyper"
+	"github.com/rumpus-kernel/rumpus/kernel/module"
+	"github.com/rumpus-kernel/rumpus/kernel/rumpclient"
+	"github.com/rumpus-kernel/rumpus/kernel/sysproxy"
+	"github.com/rumpus-kernel/rumpus/modapi"
+	"github.com/rumpus-kernel/rumpus/modapi/abi"
+	"github.com/rumpus-kernel/rumpus/modapi/serve"
+	"github.com/rumpus-kernel/rumpus/modapi/vfsops"
+	"github.com/rumpus-kernel/rumpus/plugins/net/inet"
+	"github.com/rumpus-kernel/rumpus/plugins/vfs/hostfs"
+	"github.com/rumpus-kernel/rumpus/plugins/vfs/tmpfs"
+)
+
+// transportEnv forces the stream when it is "stream".
+const transportEnv = "RUMPUS_TRANSPORT"
+
+// uncached is tmpfs under the name "xtmpfs", without the declaration that only
+// the kernel changes it: nothing of it is cached, each call is a crossing.
+type uncached struct{ *tmpfs.Module }
+
+// Info describes the module.
+func (u uncached) Info() modapi.Info {
+	i := u.Module.Info()
+	i.Name = "xtmpfs"
+	return i
+}
+
+// Init attaches the type.
+func (u uncached) Init(_ context.Context, k modapi.Kernel, _ modapi.Reason, _ modapi.Props) error {
+	return k.AttachFS("xtmpfs", u.Module, tmpfs.Caps&^(vfsops.CapSole|vfsops.CapKpages))
+}
+
+// granted is hostfs bound in-process, with a grant of its own.
+type granted struct {
+	*hostfs.Module
+	dir string
+}
+
+// Init gives the module a kernel that grants the directory.
+func (g granted) Init(ctx context.Context, k modapi.Kernel, r modapi.Reason, p modapi.Props) error {
+	return g.Module.Init(ctx, grantKernel{k, g.dir}, r, p)
+}
+
+type grantKernel struct {
+	modapi.Kernel
+	dir string
+}
+
+func (k grantKernel) Granted(name string) (*os.File, error) {
+	if name != "host.dir:"+k.dir {
+		return nil, abi.ENOENT
+	}
+	fd, err := unix.Open(k.dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), k.dir), nil
+}
+
+// component is what this program does when the supervisor started it.
+func component() {
+	if os.Getenv(serve.EnvInstance) == "net" {
+		serve.Main(inet.New())
+	}
+	serve.Main(tmpfs.New(), uncached{tmpfs.New()}, hostfs.New())
+}
+
+// isComponent reports whether the supervisor started this process.
+func isComponent() bool {
+	h := serve.Handshake()
+	return os.Getenv(h.MagicCookieKey) == h.MagicCookieValue && os.Getenv(serve.EnvInstance) != ""
+}
+
+// rumpKernel is a kernel in this process with its mounts and files.
+type rumpKernel struct {
+	k      *kernel.Kernel
+	sup    *supervise.Supervisor
+	client *rumpclient.Client
+	pids   []int // of the component processes
+	socket string
+	stop   func()
+}
+
+type hypercalls struct {
+	hyper.Base
+	k *rumpKernel
+}
+
+func (h hypercalls) Load(ctx context.Context, s hyper.PluginSpec) (hyper.Plugin, error) {
+	p, err := h.k.sup.Load(ctx, s)
+	if err == nil && p.Pid() > 0 {
+		h.k.pids = append(h.k.pids, p.Pid())
+	}
+	return p, err
+}
+
+// bootKernel boots a kernel, with its modules in this process or in processes
+// of their own, over the transport that the environment says. hostDir is where
+// hostfs keeps its files.
+func bootKernel(procs bool, transport, grantDir, socket string) (_ *rumpKernel, err error) {
+	if transport != "" {
+		os.Setenv(transportEnv, transport)
+		defer os.Unsetenv(transportEnv)
+	}
+	r := &rumpKernel{}
+	o := kernel.Options{Hostname: "bench", MemLimit: 256 << 20}
+	if procs {
+		exe, err := os.Executable()
+		if err != nil {
+			return nil, err
+		}
+		pol := supervise.DefaultPolicy
+		pol.Grants = []string{"host.dir:" + grantDir + ":rw"}
+		r.sup = supervise.NewSupervisor(func(string) (string, error) { return exe, nil },
+			map[string]supervise.Policy{"vfs": pol}, hclog.New(&hclog.LoggerOptions{Name: "bench", Level: hclog.Error}))
+		o.Hyper = hypercalls{k: r}
+		for name, class := range map[string]modapi.Class{"vfs": modapi.ClassVFS, "net": modapi.ClassNet} {
+			o.Components = append(o.Components, kernel.Component{Name: name, Plugin: name, Class: class, Essential: true})
+		}
+		o.Watch = func(k *kernel.Kernel, i *module.Instance) { r.sup.Watch(k.Mod, i) }
+	} else {
+		o.Modules = []modapi.Module{tmpfs.New(), uncached{tmpfs.New()}, granted{hostfs.New(), grantDir}, inet.New()}
+	}
+	r.k = kernel.New(o)
+	defer func() {
+		if err != nil {
+			r.close()
+		}
+	}()
+	if err := r.k.Boot(bg); err != nil {
+		return nil, err
+	}
+	if r.client, err = r.k.Client("bench"); err != nil {
+		return nil, err
+	}
+	for dir, typ := range map[string]string{"/x": "xtmpfs", "/host": "hostfs"} {
+		if err := r.client.Mkdir(bg, dir, 0o755); err != nil {
+			return nil, err
+		}
+		source := ""
+		if typ == "hostfs" {
+			source = grantDir
+		}
+		if err := r.client.Mount(bg, typ, dir, 0, source, nil); err != nil {
+			return nil, err
+		}
+	}
+	if err := populate(r.client); err != nil {
+		return nil, err
+	}
+	if socket != "" {
+		err = r.listen(socket)
+	}
+	return r, err
+}
+
+// listen serves remote clients.
+func (r *rumpKernel) listen(path string) error {
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		sysproxy.Serve(ctx, l, sysproxy.Options{Evcnt: r.k.Evcnt.Attach, NewProc: func(_ context.Context, p sysproxy.Peer) (sysproxy.Proc, error) {
+			return r.k.NewProc(p.Name, abi.Root)
+		}})
+	}()
+	r.socket, r.stop = path, func() { cancel(); <-done; os.Remove(path) }
+	return nil
+}
+
+// rings reports whether calls went over rings.
+func (r *rumpKernel) rings() bool {
+	for _, e := range r.k.Evcnt.Rows() {
+		if e.Group == "ring" && e.Name == "calls" && e.Count > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+func (r *rumpKernel) close() {
+	if r.stop != nil {
+		r.stop()
+	}
+	if r.client != nil {
+		r.client.Exit()
+	}
+	r.k.Reboot(bg, 0)
+	if r.sup != nil {
+		r.sup.Close()
+	}
+}
+
+// workDir makes a directory for files, on /dev/shm if the machine has that,
+// and for sockets.
+func workDir() (dir string, shm bool, err error) {
+	base := "/dev/shm"
+	var st unix.Statfs_t
+	if unix.Statfs(base, &st) == nil && st.Type == unix.TMPFS_MAGIC && unix.Access(base, unix.W_OK) == nil {
+		shm = true
+	} else {
+		base = os.TempDir()
+	}
+	if dir, err = os.MkdirTemp(base, "rumpus-bench-"); err != nil {
+		return "", false, err
+	}
+	if err = os.Chmod(dir, 0o711); err == nil { // a component may have another uid
+		err = os.Mkdir(filepath.Join(dir, "host"), 0o777)
+	}
+	if err != nil {
+		os.RemoveAll(dir)
+		return "", false, fmt.Errorf("work directory: %w", err)
+	}
+	return dir, shm, nil
+}

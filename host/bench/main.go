@@ -1,0 +1,213 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"runtime/pprof"
+	"syscall"
+	"time"
+)
+
+func main() {
+	if isComponent() {
+		component()
+	}
+	arg := os.Getenv(argEnv)
+	switch role := os.Getenv(roleEnv); role {
+	case roleClient:
+		os.Exit(clientRole(arg))
+	case roleFuse:
+		os.Exit(fuseRole(arg))
+	case roleGRPCComp, roleGRPCHost:
+		os.Exit(grpcRole(role))
+	}
+	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// config is what the command line says.
+type config struct {
+	t       time.Duration
+	json    bool
+	gc      bool
+	list    bool
+	results string
+	cpuprof string
+	pattern *regexp.Regexp
+	callers []int
+}
+
+const usage = `usage: rumpus-bench [--json] [-t TIME] [-gc=false] [--results FILE] [PATTERN]
+
+Measures operations on every path and writes a table. PATTERN is a regular
+expression that is looked for in "operation/path/callers", as in
+'stat hit/c-.*/1'. The package comment of host/bench says what the words mean.
+
+`
+
+func parse(args []string, stderr io.Writer) (*config, error) {
+	c := &config{callers: []int{1, maxCallers}}
+	fs := flag.NewFlagSet("rumpus-bench", flag.ContinueOnError)
+	fs.SetOutput(stderr)
+	fs.DurationVar(&c.t, "t", 300*time.Millisecond, "time of a row")
+	fs.BoolVar(&c.json, "json", false, "write an array of rows instead of a table")
+	fs.BoolVar(&c.gc, "gc", true, "force the garbage collector every 100 ms meanwhile")
+	fs.BoolVar(&c.list, "list", false, "list operations, measure nothing")
+	fs.StringVar(&c.results, "results", "", "append the table to this `file`")
+	fs.StringVar(&c.cpuprof, "cpuprofile", "", "write a CPU profile of this process to `file`")
+	fs.Usage = func() { fmt.Fprint(stderr, usage); fs.PrintDefaults() }
+	if err := fs.Parse(args); err != nil {
+		return nil, err
+	}
+	var err error
+	switch {
+	case fs.NArg() > 1:
+		err = fmt.Errorf("operand %q is one too many", fs.Arg(1))
+	case c.t <= 0:
+		err = fmt.Errorf("-t %v is not positive", c.t)
+	default:
+		c.pattern, err = regexp.Compile(fs.Arg(0))
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "rumpus-bench: %v\n", err)
+	}
+	return c, err
+}
+
+// run is main after the roles: 0, 1 when a measurement failed, 2 for a wrong
+// command line.
+func run(args []string, stdout, stderr io.Writer) int {
+	c, err := parse(args, stderr)
+	if errors.Is(err, flag.ErrHelp) {
+		return 0
+	} else if err != nil {
+		return 2
+	}
+	if c.list {
+		for _, op := range operations {
+			fmt.Fprintln(stdout, op)
+		}
+		return 0
+	}
+	rows, err := c.measureAll(stderr)
+	if err != nil {
+		fmt.Fprintf(stderr, "rumpus-bench: %v\n", err)
+		return 1
+	}
+	if c.json {
+		e := json.NewEncoder(stdout)
+		e.SetIndent("", "  ")
+		err = e.Encode(rows)
+	} else {
+		fmt.Fprintln(stdout, machine())
+		err = writeTable(stdout, rows, false)
+	}
+	if err == nil && c.results != "" && len(rows) > 0 {
+		err = appendResults(c.results, rows, c.t)
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "rumpus-bench: %v\n", err)
+		return 1
+	}
+	return 0
+}
+
+// wants reports whether a row is asked for.
+func (c *config) wants(op, path string, callers int) bool {
+	return c.pattern.MatchString(fmt.Sprintf("%s/%s/%d", op, path, callers))
+}
+
+// wantsPath reports whether any row of a path is asked for.
+func (c *config) wantsPath(path string) bool {
+	for _, op := range operations {
+		for _, n := range c.callers {
+			if c.wants(op, path, n) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// measureAll starts what is needed and makes the rows, operation by operation,
+// so that what is compared is measured at about the same time.
+func (c *config) measureAll(stderr io.Writer) ([]Row, error) {
+	r, err := newRig(stderr, c.wantsPath)
+	if err != nil {
+		return nil, err
+	}
+	defer endPlugins()
+	defer r.close()
+	quit := make(chan os.Signal, 1)
+	signal.Notify(quit, syscall.SIGINT, syscall.SIGTERM)
+	defer signal.Stop(quit)
+	if c.cpuprof != "" {
+		f, err := os.Create(filepath.Clean(c.cpuprof))
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		if err := pprof.StartCPUProfile(f); err != nil {
+			return nil, err
+		}
+		defer pprof.StopCPUProfile()
+	}
+	rows := []Row{}
+	for _, op := range operations {
+		for _, n := range c.callers {
+			more, err := c.measureOne(r, op, n, quit)
+			if err != nil {
+				return nil, err
+			}
+			rows = append(rows, more...)
+		}
+	}
+	return rows, nil
+}
+
+// measureOne makes the rows of one operation with n callers.
+func (c *config) measureOne(r *rig, op string, n int, quit <-chan os.Signal) ([]Row, error) {
+	any := false
+	for _, p := range r.paths {
+		any = any || c.wants(op, p.name, n)
+	}
+	if !any {
+		return nil, nil
+	}
+	var rows []Row
+	linux := 0.0
+	for _, p := range r.paths {
+		select {
+		case <-quit:
+			return nil, errors.New("interrupted")
+		default:
+		}
+		wanted := c.wants(op, p.name, n)
+		if !wanted && p.name != pathLinux {
+			continue
+		}
+		s, err := p.run(task{Op: op, Callers: n, Budget: c.t, GC: c.gc, Pids: p.pids})
+		if errors.Is(err, errAbsent) {
+			continue
+		} else if err != nil {
+			return nil, fmt.Errorf("%s, %s, %d callers: %w", op, p.name, n, err)
+		}
+		if p.name == pathLinux {
+			linux = s.P50
+		}
+		row := Row{Operation: op, Path: p.name, Callers: n, P50: s.P50, P99: s.P99, Ops: s.Ops, CPU: s.CPU}
+		if linux > 0 {
+			row.Ratio = s.P50 / linux
+		}
+		if wanted {
+			rows = append(rows, row)
+		}
+	}
+	return rows, nil
+}
