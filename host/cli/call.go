@@ -90,16 +90,6 @@ func (c *call) show(s string) string {
 
 func (c *call) printf(format string, args ...any) { fmt.Fprintf(c.out, format, args...) }
 
-// warn writes a message, which is no error, to standard error unless --quiet.
-func (c *call) warn(format string, args ...any) {
-	if c.quiet {
-		return
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	fmt.Fprintf(c.stderr, "rumpus: %s\n", printable(fmt.Sprintf(format, args...)))
-}
-
 // fail reports an error of one operand; the verb goes on with the next. It is
 // safe for concurrent use.
 func (c *call) fail(err error) {

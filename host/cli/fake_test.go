@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -158,7 +159,7 @@ func TestCpHostile(t *testing.T) {
 	if err := os.Mkdir(outside, 0o777); err != nil {
 		t.Fatal(err)
 	}
-	for _, k := range []*fakeKernel{
+	for i, k := range []*fakeKernel{
 		newFake(map[string]node{
 			"/t":                    {typ: abi.VDIR, entries: dirents("../outside/a", "..", ".", "x/y", "good")},
 			"/t/../outside/a":       {typ: abi.VREG, content: "escaped"},
@@ -176,6 +177,11 @@ func TestCpHostile(t *testing.T) {
 		c, _, errs := fakeCall(t, k, "cp", nil)
 		if code := runFake(t, c, "-rp", "kernel:/t", to); code != exitRefused {
 			t.Errorf("exit %d: %s", code, errs)
+		}
+		for _, name := range []string{"../outside/a", "x/y"} {
+			if i == 0 && !strings.Contains(errs.String(), fmt.Sprintf("it has an entry named %q", name)) {
+				t.Errorf("nothing is said of %q: %s", name, errs)
+			}
 		}
 		if got, err := os.ReadFile(filepath.Join(to, "good")); err != nil || string(got) != "good" {
 			t.Errorf("good: %q, %v", got, err)

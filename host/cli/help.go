@@ -120,7 +120,7 @@ func writeManual(w io.Writer) {
 		{"--json", "Write one JSON document instead of text, where there is something to write. Sizes are bytes, times nanoseconds since 1970."},
 		{"--timeout D", "Give up after D, which is written 500ms, 10s, 2m."},
 		{"-v, --verbose", "Say more."},
-		{"-q, --quiet", "Say less: no progress and no warnings."},
+		{"-q, --quiet", "Say less: no progress."},
 		{"--set KEY=VALUE", "Set a key of the configuration, its names joined by /: --set log/level=debug."},
 		{"--version", "The same as rumpus version."},
 		{"-h, --help", "Behind a verb: its manual page."},

@@ -67,7 +67,7 @@ func addGlobals(fs *pflag.FlagSet, g *globals, short bool) {
 	add("json", func() { fs.BoolVar(&g.json, "json", g.json, "write one JSON document") })
 	add("timeout", func() { fs.DurationVar(&g.timeout, "timeout", g.timeout, "give up after `D` (500ms, 10s, 2m)") })
 	add("verbose", func() { fs.BoolVarP(&g.verbose, "verbose", v, g.verbose, "say more") })
-	add("quiet", func() { fs.BoolVarP(&g.quiet, "quiet", q, g.quiet, "say less: no progress, no warnings") })
+	add("quiet", func() { fs.BoolVarP(&g.quiet, "quiet", q, g.quiet, "say less: no progress") })
 	add("set", func() {
 		fs.StringArrayVar(&g.set, "set", g.set, "set `KEY=VALUE` of the configuration, as in log/level=debug")
 	})

@@ -24,6 +24,10 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"rumpus": func() { os.Exit(Main()) }})
 }
 
+// noSleep keeps programs under the race detector from sleeping for a second
+// before they exit, as they otherwise do.
+const noSleep = "atexit_sleep_ms=0"
+
 // plugins builds the plugins once, into a directory that lives as long as the
 // test that asked first.
 var plugins = sync.OnceValues(func() (string, error) {
@@ -48,6 +52,7 @@ func TestScript(t *testing.T) {
 		UpdateScripts:       *update,
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("XDG_RUNTIME_DIR", e.WorkDir)
+			e.Setenv("GORACE", noSleep)
 			return nil
 		},
 	})
@@ -68,6 +73,7 @@ func TestKernelScript(t *testing.T) {
 		UpdateScripts: *update,
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("XDG_RUNTIME_DIR", e.WorkDir)
+			e.Setenv("GORACE", noSleep)
 			e.Setenv("RUMPUS_KERNEL__MODULE_PATH", "["+dir+"]")
 			e.Setenv("PLUGINS", dir)
 			return nil
@@ -133,7 +139,7 @@ func cmdKernel(ts *testscript.TestScript, neg bool, args []string) {
 	h := &host{cmd: exec.Command(exe, append([]string{"run"}, args...)...), done: make(chan struct{}), log: new(lockedBuffer)}
 	h.cmd.Dir = ts.MkAbs(".")
 	h.cmd.Stderr = h.log
-	for _, name := range []string{"PATH", "HOME", "TMPDIR", "XDG_RUNTIME_DIR", "RUMPUS_KERNEL__MODULE_PATH"} {
+	for _, name := range []string{"PATH", "HOME", "TMPDIR", "XDG_RUNTIME_DIR", "GORACE", "RUMPUS_KERNEL__MODULE_PATH"} {
 		h.cmd.Env = append(h.cmd.Env, name+"="+ts.Getenv(name))
 	}
 	out, err := h.cmd.StdoutPipe()
