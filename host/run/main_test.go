@@ -175,6 +175,8 @@ func start(t *testing.T, yaml string, set ...func(*Options)) *host0 {
 	for _, f := range set {
 		f(&o)
 	}
+	h.sock = o.Config.Server.Socket
+	h.url = "unix://" + h.sock
 	go func() { h.done <- Run(ctx, o) }()
 	t.Cleanup(func() {
 		cancel()
@@ -227,7 +229,7 @@ func spawn(t *testing.T, yaml string, set ...func(*exec.Cmd)) *host0 {
 func (h *host0) ready() {
 	h.t.Helper()
 	limit := time.After(bootTime)
-	for !strings.Contains(h.out.String(), "ready: "+h.url+" ") {
+	for !strings.Contains(h.out.String(), "ready: unix://"+h.sock+" ") {
 		select {
 		case <-h.out.more:
 		case code := <-h.done:

@@ -1,0 +1,110 @@
+package module
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sort"
+	"time"
+
+	"github.com/rumpus-kernel/rumpus/modapi/abi"
+)
+
+// Unload unloads a module (modctl UNLOAD): ENOENT; EBUSY while somebody uses
+// it or another module requires it; what Fini answers leaves it loaded.
+func (m *Manager) Unload(ctx context.Context, name string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.tab.Lock()
+	x := m.mods[name]
+	var refs int
+	var state State
+	var att []attachment
+	if x != nil {
+		refs, state, att = x.refs, x.Inst.state, slices.Clone(x.att)
+	}
+	m.tab.Unlock()
+	if x == nil {
+		return fmt.Errorf("modunload %s: %w", name, abi.ENOENT)
+	}
+	if refs > 0 {
+		return fmt.Errorf("modunload %s: required by %d modules: %w", name, refs, abi.EBUSY)
+	}
+	if state == Restarting {
+		return fmt.Errorf("modunload %s: is being restarted: %w", name, abi.EBUSY)
+	}
+	for _, a := range att {
+		if a.f.InUse(x.Inst.Name, a.name) {
+			return fmt.Errorf("modunload %s: %s is in use: %w", name, a.name, abi.EBUSY)
+		}
+	}
+	if state == Running {
+		if err := x.m.Fini(ctx); err != nil {
+			return fmt.Errorf("modunload %s: %w", name, err)
+		}
+	}
+	m.detach(x)
+	m.endIfEmpty(ctx, x.Inst)
+	m.slots()
+	return nil
+}
+
+// endIfEmpty stops an instance that has no modules left.
+func (m *Manager) endIfEmpty(ctx context.Context, i *Instance) {
+	m.tab.Lock()
+	empty := len(i.mods) == 0
+	if empty {
+		delete(m.inst, i.Name)
+	}
+	p := i.proc
+	m.tab.Unlock()
+	if empty && p != nil {
+		p.Stop(ctx)
+	}
+}
+
+// finiTime bounds the Fini of one module when all end, so that a hung one does
+// not use up the time of the others.
+const finiTime = 5 * time.Second
+
+// FiniAll ends every module, those loaded last first, and stops the processes.
+func (m *Manager) FiniAll(ctx context.Context) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.tab.Lock()
+	var mods []*Mod
+	for _, x := range m.mods {
+		mods = append(mods, x)
+	}
+	m.tab.Unlock()
+	sort.Slice(mods, func(i, j int) bool { return mods[i].seq > mods[j].seq })
+	for len(mods) > 0 { // dependents first
+		n := 0
+		for _, x := range mods {
+			m.tab.Lock()
+			busy, running := x.refs > 0, x.Inst.state == Running
+			m.tab.Unlock()
+			if busy && n < len(mods) && slices.ContainsFunc(mods, func(y *Mod) bool { return slices.Contains(y.requires, x) }) {
+				mods[n] = x
+				n++
+				continue
+			}
+			if running {
+				ctx, cancel := context.WithTimeout(ctx, finiTime)
+				if err := x.m.Fini(ctx); err != nil {
+					m.d.Msg.Printf("%s: fini: %v", x.Name, err)
+				} else {
+					m.d.Msg.Printf("%s: finished", x.Name)
+				}
+				cancel()
+			}
+			m.detach(x)
+			m.endIfEmpty(ctx, x.Inst)
+		}
+		if n == len(mods) {
+			break
+		}
+		mods = mods[:n]
+	}
+	m.slots()
+}
