@@ -142,16 +142,20 @@ func (r *renameOp) locked() error {
 	if b.renamer == nil {
 		return abi.EROFS
 	}
+	unpin := func() {}
 	if r.to != nil && r.flags&abi.RENAME_EXCHANGE == 0 {
 		var va abi.Vattr
 		if err := r.to.getattrLocked(r.ctx, &va); err != nil {
 			return err
 		}
-		if err := r.to.pinLocked(r.ctx, b, &va, 1); err != nil {
+		if unpin, err = r.to.pinLocked(r.ctx, b, &va, 1); err != nil {
 			return err
 		}
 	}
-	return r.call(b)
+	if err = r.call(b); err != nil {
+		unpin()
+	}
+	return err
 }
 
 // tree checks what the shape of the tree and the types forbid.

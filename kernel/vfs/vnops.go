@@ -376,7 +376,8 @@ func (p *parentOp) remove(rmdir bool) error {
 	case p.b.remover == nil:
 		return abi.EROFS
 	}
-	if err := v.pinLocked(p.ctx, p.b, &va, 1); err != nil {
+	unpin, err := v.pinLocked(p.ctx, p.b, &va, 1)
+	if err != nil {
 		return err
 	}
 	req := vfsops.RemoveReq{Op: m.op(p.c), Dir: p.dir.handle(), Name: []byte(p.name), Victim: v.handle()}
@@ -388,6 +389,7 @@ func (p *parentOp) remove(rmdir bool) error {
 	}
 	res, err := call(p.ctx, req)
 	if err != nil {
+		unpin()
 		if e := abi.ErrnoOf(err); e != abi.ENOTEMPTY {
 			m.vfs.nc.remove(p.dir, p.name)
 			p.dir.invalidate()
@@ -402,26 +404,32 @@ func (p *parentOp) remove(rmdir bool) error {
 }
 
 // pinLocked pins v if its last name is about to go while it has users beyond
-// the own references of the caller. EBUSY if the file system cannot and v is
-// open.
-func (v *Vnode) pinLocked(ctx context.Context, b *binding, va *abi.Vattr, own int32) error {
-	if v.typ != abi.VDIR && va.Nlink > 1 || v.pinned.Load() {
-		return nil
-	}
-	if b.pinner == nil {
+// the own references of the caller, and answers how to take that back if the
+// name stays. EBUSY if the file system cannot and v is open. Preconditions: v
+// is locked exclusively.
+func (v *Vnode) pinLocked(ctx context.Context, b *binding, va *abi.Vattr, own int32) (unpin func(), err error) {
+	nothing := func() {}
+	switch {
+	case v.typ != abi.VDIR && va.Nlink > 1 || v.pinned.Load():
+		return nothing, nil
+	case b.pinner == nil:
 		if v.opens.Load() > 0 {
-			return abi.EBUSY
+			return nil, abi.EBUSY
 		}
-		return nil
-	}
-	if v.refs.Load() <= own {
-		return nil
+		return nothing, nil
+	case v.refs.Load() <= own:
+		return nothing, nil
 	}
 	if err := b.pinner.Pin(ctx, v.handle()); err != nil {
-		return err
+		return nil, err
 	}
 	v.pinned.Store(true)
-	return nil
+	return func() {
+		v.pinned.Store(false)
+		if err := b.pinner.Unpin(ctx, v.handle()); err != nil {
+			v.m.vfs.o.Log.Warn("unpin", "mount", v.m.dir, "handle", v.handle().String(), "err", err)
+		}
+	}, nil
 }
 
 // removed takes note that a name of v has gone; va are its new attributes.
