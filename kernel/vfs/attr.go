@@ -164,10 +164,20 @@ func (v *Vnode) touch(size int64, mask abi.SetMask, now abi.Timespec) {
 	v.amu.Unlock()
 }
 
-// accessed sets the access time after a read.
+// accessed sets the access time after a read; with MNT_RELATIME only if it does
+// not already come after the last change.
 func (v *Vnode) accessed() {
-	if v.m.flags.Load()&(abi.MNT_NOATIME|abi.MNT_RDONLY) != 0 || !v.m.sole() {
+	fl := v.m.flags.Load()
+	if fl&(abi.MNT_NOATIME|abi.MNT_RDONLY) != 0 || !v.m.sole() {
 		return
+	}
+	if fl&abi.MNT_RELATIME != 0 {
+		v.amu.Lock()
+		skip := v.va.Mtime.Before(v.va.Atime) && v.va.Ctime.Before(v.va.Atime)
+		v.amu.Unlock()
+		if skip {
+			return
+		}
 	}
 	v.touch(-1, abi.SetAtime, v.m.vfs.o.Now())
 }

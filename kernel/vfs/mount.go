@@ -313,6 +313,9 @@ func (fs *VFS) Unmount(ctx context.Context, w Where, dir string, flags uint64) e
 	return fs.unmountLocked(noWait(ctx), m, flags&abi.MNT_FORCE != 0)
 }
 
+// busyTries is how often an unmount looks again before it says EBUSY.
+const busyTries = 3
+
 // unmountLocked unmounts m. Preconditions: fs.opMu is held.
 func (fs *VFS) unmountLocked(ctx context.Context, m *Mount, force bool) error {
 	for _, o := range fs.mounts {
@@ -325,11 +328,18 @@ func (fs *VFS) unmountLocked(ctx context.Context, m *Mount, force bool) error {
 			return fmt.Errorf("unmount %s: %w", m.dir, err)
 		}
 	}
-	fs.mu.Lock() // a walk that meets vnodes half gone waits for it
-	drop, ok := m.claim(force)
-	if !ok {
+	var drop []*Vnode
+	for try := 0; ; try++ {
+		fs.mu.Lock() // a walk that meets vnodes half gone waits for it
+		var ok bool
+		if drop, ok = m.claim(force); ok {
+			break
+		}
 		fs.mu.Unlock()
-		return fmt.Errorf("%s is in use: %w", m.dir, abi.EBUSY)
+		if try == busyTries {
+			return fmt.Errorf("%s is in use: %w", m.dir, abi.EBUSY)
+		}
+		time.Sleep(time.Millisecond) // a stat in progress is no reason to refuse
 	}
 	on := m.on.Load()
 	if on != nil {
@@ -354,6 +364,7 @@ func (fs *VFS) unmountLocked(ctx context.Context, m *Mount, force bool) error {
 	if on != nil {
 		on.put()
 	}
+	fs.pool.trim()
 	return nil
 }
 

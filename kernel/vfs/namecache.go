@@ -173,6 +173,15 @@ func (m *Mount) cacheName(dir *Vnode, name string, v *Vnode, still func() bool) 
 	}
 }
 
+// spellings forgets all names in dir if the mount ignores case: a name that
+// goes may be known in other spellings. Preconditions: dir.mu is held
+// exclusively.
+func (m *Mount) spellings(dir *Vnode) {
+	if m.casefold() {
+		dir.id.Store(m.vfs.nextID.Add(1))
+	}
+}
+
 // legalName checks one component of a path for a directory entry.
 func legalName(name string) error {
 	if len(name) > abi.NAME_MAX {

@@ -124,10 +124,26 @@ func (p *pagePool) release(pgs ...*page) {
 			p.free = append(p.free, c)
 		}
 		if len(c.free) == chunkPages && len(p.free) > 1 {
-			p.delistLocked(c)
-			delete(p.chunks, base)
-			syscall.Munmap(c.raw)
+			p.unmapLocked(c)
 		}
 	}
 	p.used.Add(-int64(len(pgs)))
+}
+
+// unmapLocked gives a chunk whose pages are all free back to the host.
+func (p *pagePool) unmapLocked(c *chunk) {
+	p.delistLocked(c)
+	delete(p.chunks, uintptr(unsafe.Pointer(&c.mem[0])))
+	syscall.Munmap(c.raw)
+}
+
+// trim gives back every chunk whose pages are all free.
+func (p *pagePool) trim() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i := len(p.free) - 1; i >= 0; i-- {
+		if c := p.free[i]; len(c.free) == chunkPages {
+			p.unmapLocked(c)
+		}
+	}
 }

@@ -264,6 +264,8 @@ func (r *renameOp) call(b *binding) error {
 		r.tdir.apply(&res.Dir2)
 	}
 	r.from.apply(&res.Node.Vattr)
+	m.spellings(r.fdir)
+	m.spellings(r.tdir)
 	m.cacheName(r.tdir, r.tname, r.from, nil)
 	if exchange {
 		r.to.apply(&res.Victim)

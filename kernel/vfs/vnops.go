@@ -398,6 +398,7 @@ func (p *parentOp) remove(rmdir bool) error {
 		return err
 	}
 	p.dir.apply(&res.Dir)
+	m.spellings(p.dir)
 	m.cacheName(p.dir, p.name, nil, nil)
 	v.removed(&res.Victim, rmdir)
 	return nil
