@@ -4,17 +4,23 @@
 GO      ?= go
 PLUGINS := vfs net dev
 
-.PHONY: all build run test vet fuzz soak clean help
+.PHONY: all build build-bench run bench test vet fuzz soak clean help
 
 all: build
 
 help: ## show what can be made
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## bin/rumpus and bin/plugins/{vfs,net,dev}
 	@mkdir -p bin/plugins
 	CGO_ENABLED=0 $(GO) build -o bin/rumpus ./host
 	CGO_ENABLED=0 $(GO) build -o bin/plugins/ $(PLUGINS:%=./plugins/%)
+
+build-bench: build ## bin/rumpus-bench
+	CGO_ENABLED=0 $(GO) build -o bin/rumpus-bench ./host/bench
+
+bench: build-bench ## measure, and append to host/bench/RESULTS.md (PATTERN=, T=)
+	@bin/rumpus-bench -t $(or $(T),300ms) --results host/bench/RESULTS.md '$(PATTERN)'
 
 run: build ## boot the kernel of config.yaml in the foreground
 	@bin/rumpus run

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -69,7 +70,8 @@ func TestPattern(t *testing.T) {
 		if len(lines) != 3 || !strings.HasPrefix(lines[2], opStat+"   ") {
 			t.Fatalf("machine, head and one row wanted:\n%s", &out)
 		}
-		if head, row := lines[1], lines[2]; strings.Index(head, "p50")+3 != strings.Index(row, "s ")+1 {
+		unit := regexp.MustCompile(` [num]s `).FindStringIndex(lines[2])
+		if head, row := lines[1], lines[2]; unit == nil || strings.Index(head, "p50")+4 != unit[1] {
 			t.Errorf("the columns do not line up:\n%s\n%s", head, row)
 		}
 	}

@@ -62,7 +62,7 @@ func init() {
 		readlinkVerb, statVerb, touchVerb, chmodVerb, chownVerb,
 		mountVerb, umountVerb, dfVerb,
 		ncVerb, ifconfigVerb,
-		configVerb, helpVerb, versionVerb,
+		benchVerb, configVerb, helpVerb, versionVerb,
 	}
 }
 
