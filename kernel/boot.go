@@ -278,7 +278,7 @@ func (k *Kernel) attachClass(ctx context.Context, class modapi.Class, ls *loads)
 		p, err := ls.take(c.Name)
 		if err == nil {
 			ctx, cancel := context.WithTimeout(ctx, k.o.LoadTimeout)
-			err = k.Mod.Start(ctx, module.StartSpec{Instance: c.Name, Plugin: c.Plugin, Source: module.Boot, Essential: c.Essential, Props: c.Props}, p)
+			err = k.Mod.Start(ctx, module.StartSpec{Instance: c.Name, Plugin: c.Plugin, Source: module.Boot, Essential: c.Essential, Class: c.Class, Props: c.Props}, p)
 			cancel()
 		}
 		if err != nil && c.Essential {

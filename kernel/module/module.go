@@ -28,6 +28,7 @@ package module
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path"
@@ -35,6 +36,7 @@ import (
 	"sort"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/rumpus-kernel/rumpus/kernel/evcnt"
 	"github.com/rumpus-kernel/rumpus/kernel/hyper"
@@ -44,6 +46,7 @@ import (
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
 	"github.com/rumpus-kernel/rumpus/modapi/devops"
 	"github.com/rumpus-kernel/rumpus/modapi/sockops"
+	"github.com/rumpus-kernel/rumpus/modapi/stream"
 	"github.com/rumpus-kernel/rumpus/modapi/vfsops"
 )
 
@@ -259,6 +262,7 @@ type StartSpec struct {
 	Plugin    string
 	Source    Source
 	Essential bool
+	Class     modapi.Class // that a module of it must have; ClassAny: none
 	Props     modapi.Props // for every module of the instance
 }
 
@@ -287,6 +291,9 @@ func (m *Manager) start(ctx context.Context, s StartSpec, p hyper.Plugin, chain 
 	if len(p.Modules()) == 0 && err == nil {
 		err = fmt.Errorf("%s carries no modules: %w", s.Plugin, abi.ENOEXEC)
 	}
+	if err == nil && s.Class != modapi.ClassAny && !slices.ContainsFunc(p.Modules(), func(m modapi.Module) bool { return m.Info().Class == s.Class }) {
+		err = fmt.Errorf("%s has no module of class %s: %w", s.Plugin, s.Class, abi.EINVAL)
+	}
 	for _, mod := range p.Modules() {
 		if err != nil {
 			break
@@ -294,6 +301,7 @@ func (m *Manager) start(ctx context.Context, s StartSpec, p hyper.Plugin, chain 
 		err = m.attach(ctx, i, mod, modapi.Fresh, s.Props, chain)
 	}
 	if err != nil {
+		err = cause(p, err)
 		for _, x := range slices.Backward(slices.Clone(i.mods)) {
 			x.m.Fini(ctx)
 			m.detach(x)
@@ -319,6 +327,26 @@ func (m *Manager) start(ctx context.Context, s StartSpec, p hyper.Plugin, chain 
 		m.d.Started(i)
 	}
 	return nil
+}
+
+// deathWait is how long the death of a process may take to show after its
+// connection broke.
+const deathWait = 500 * time.Millisecond
+
+// cause makes the error of a call to a process that has died tell how.
+func cause(p hyper.Plugin, err error) error {
+	var dead *stream.Dead
+	if !errors.As(err, &dead) {
+		return err
+	}
+	t := time.NewTimer(deathWait)
+	defer t.Stop()
+	select {
+	case <-p.Done():
+		return fmt.Errorf("process %d died: %s: %w", p.Pid(), p.Cause(), abi.EIO)
+	case <-t.C:
+		return err
+	}
 }
 
 // process names a plugin's process, nothing if it has none.

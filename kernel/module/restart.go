@@ -104,7 +104,7 @@ func (m *Manager) Up(ctx context.Context, i *Instance, p hyper.Plugin) error {
 		props := i.props[x.Info.Name]
 		m.tab.Unlock()
 		if err := m.init(ctx, x, modapi.Restart, props); err != nil {
-			return err
+			return cause(p, err)
 		}
 	}
 	m.tab.Lock()

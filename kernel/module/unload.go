@@ -11,7 +11,9 @@ import (
 )
 
 // Unload unloads a module (modctl UNLOAD): ENOENT; EBUSY while somebody uses
-// it or another module requires it; what Fini answers leaves it loaded.
+// it or another module requires it; what Fini answers leaves it loaded. One
+// that was given up can always be unloaded; if its instance is then loaded
+// again, mounts are put back as after a restart.
 func (m *Manager) Unload(ctx context.Context, name string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -32,6 +34,9 @@ func (m *Manager) Unload(ctx context.Context, name string) error {
 	}
 	if state == Restarting {
 		return fmt.Errorf("modunload %s: is being restarted: %w", name, abi.EBUSY)
+	}
+	if state == Failed { // nobody can use it any more
+		att = nil
 	}
 	for _, a := range att {
 		if a.f.InUse(x.Inst.Name, a.name) {
