@@ -2,6 +2,7 @@ package vfs
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 
@@ -28,7 +29,7 @@ type memFS struct {
 	space   int64
 	limited bool
 	dead    error
-	seqs    []abi.OpSeq
+	order   string // what came out of order
 	calls   map[string]int
 	hook    func(op string) error
 	freed   []abi.Handle
@@ -43,6 +44,20 @@ type memNode struct {
 	data   []byte
 	xattr  map[string][]byte
 	pins   int
+	seq    abi.OpSeq // of the last mutator
+}
+
+// seen holds that mutators of a node come in the order of their numbers.
+func (f *memFS) seen(op vfsops.Op, ns ...*memNode) {
+	for _, n := range ns {
+		if n == nil {
+			continue
+		}
+		if op.Seq <= n.seq || op.Caller == nil {
+			f.order = fmt.Sprintf("op %d of node %d after %d", op.Seq, n.va.Fileid, n.seq)
+		}
+		n.seq = op.Seq
+	}
 }
 
 type memEnt struct {
@@ -186,7 +201,6 @@ func (f *memFS) add(op vfsops.Op, dir *memNode, name []byte, n *memNode) {
 	if n.va.Type == abi.VDIR {
 		dir.va.Nlink++
 	}
-	f.seqs = append(f.seqs, op.Seq)
 }
 
 func (f *memFS) del(op vfsops.Op, dir *memNode, name []byte) {
@@ -226,6 +240,7 @@ func (f *memFS) make(name string, req vfsops.CreateReq, t abi.VType, with func(n
 	if ns[0].va.Nlink == 0 {
 		return m, abi.ENOENT
 	}
+	f.seen(req.Op, ns[0])
 	n := f.node(t, req.Mode, req.Uid, req.Gid, req.Op.Now)
 	if t == abi.VDIR {
 		n.va.Nlink = 2
@@ -265,6 +280,7 @@ func (f *memFS) Link(_ context.Context, req vfsops.LinkReq) (m vfsops.Mutated, e
 	if ns[1].ents[string(req.Name)] != nil {
 		return m, abi.EEXIST
 	}
+	f.seen(req.Op, ns...)
 	ns[0].va.Nlink++
 	ns[0].va.Ctime = req.Op.Now
 	f.add(req.Op, ns[1], req.Name, ns[0])
@@ -295,7 +311,7 @@ func (f *memFS) rm(op string, req vfsops.RemoveReq) (m vfsops.Mutated, err error
 	f.del(req.Op, dir, req.Name)
 	n.va.Ctime = req.Op.Now
 	f.unref(n)
-	f.seqs = append(f.seqs, req.Op.Seq)
+	f.seen(req.Op, ns...)
 	return vfsops.Mutated{Dir: dir.va, Victim: n.va}, nil
 }
 
@@ -316,6 +332,10 @@ func (f *memFS) Rename(_ context.Context, req vfsops.RenameReq) (m vfsops.Mutate
 	}
 	if fdir.ents[string(req.FName)] != from || tdir.ents[string(req.TName)] != to {
 		return m, abi.ESTALE
+	}
+	f.seen(req.Op, fdir, from, to)
+	if tdir != fdir {
+		f.seen(req.Op, tdir)
 	}
 	if req.Flags&abi.RENAME_EXCHANGE != 0 {
 		f.del(req.Op, fdir, req.FName)
@@ -346,6 +366,7 @@ func (f *memFS) Setattr(_ context.Context, req vfsops.SetattrReq) (abi.Vattr, er
 	if err != nil {
 		return abi.Vattr{}, err
 	}
+	f.seen(req.Op, ns[0])
 	va, a := &ns[0].va, &req.Attr
 	va.Ctime = req.Op.Now
 	set := func(b abi.SetMask, fn func()) {
@@ -478,6 +499,7 @@ func (f memData) Write(_ context.Context, req vfsops.WriteReq, src abi.Iov) (res
 	if err != nil {
 		return res, err
 	}
+	f.seen(req.Op, ns[0])
 	n := ns[0]
 	if req.Append {
 		req.Off = n.va.Size
@@ -509,6 +531,7 @@ func (f memData) Truncate(_ context.Context, op vfsops.Op, h abi.Handle, size in
 	if size > 1<<26 {
 		return abi.Vattr{}, abi.EFBIG
 	}
+	f.seen(op, ns[0])
 	ns[0].resize(size)
 	ns[0].va.Mtime, ns[0].va.Ctime = op.Now, op.Now
 	return ns[0].va, nil
@@ -559,6 +582,7 @@ func (f memPager) WritePages(_ context.Context, op vfsops.Op, h abi.Handle, off 
 	if size > 1<<26 {
 		return abi.EFBIG
 	}
+	f.seen(op, ns[0])
 	ns[0].resize(max(size, ns[0].va.Size))
 	src.CopyOut(ns[0].data[off:])
 	return nil

@@ -49,6 +49,13 @@ func (k *kern) settled() {
 	}
 	for _, f := range k.mt.mounts {
 		f.mu.Lock()
+		if f.order != "" {
+			k.t.Error(f.order)
+		}
+		if f.dead != nil {
+			f.mu.Unlock()
+			continue
+		}
 		for h, n := range f.nodes {
 			if n.pins != 0 {
 				k.t.Errorf("%v has %d pins", h, n.pins)
@@ -248,4 +255,74 @@ func TestMountRace(t *testing.T) {
 	close(stop)
 	wg.Wait()
 	k.settled()
+}
+
+// TestRestartStress lets the component die and come back under load. Whoever
+// works sees errors of a death or of what is lost, nothing hangs, and nothing
+// leaks.
+func TestRestartStress(t *testing.T) {
+	for _, v := range variants[:4] {
+		t.Run(v.name, func(t *testing.T) {
+			k := newKern(t, v, Options{MaxVnodes: 40, MemLimit: 4 << 20})
+			dirs := []string{"", "/a", "/a/b"}
+			stop := make(chan struct{})
+			var wg sync.WaitGroup
+			for id := range 4 {
+				wg.Go(func() {
+					r := rand.New(rand.NewPCG(uint64(id), 3))
+					w := su()
+					w.Cwd = NewCwdinfo()
+					defer w.Cwd.Release()
+					for {
+						select {
+						case <-stop:
+							return
+						default:
+						}
+						p := fmt.Sprintf("%s/%c", dirs[r.IntN(3)], 'a'+rune(r.IntN(3)))
+						var err error
+						switch r.IntN(8) {
+						case 0:
+							err = k.Mkdir(ctx, w, p, 0o755)
+						case 1:
+							err = k.Unlink(ctx, w, p, 0)
+						case 2:
+							err = k.Rmdir(ctx, w, p)
+						case 3:
+							err = k.Rename(ctx, w, p, w, fmt.Sprintf("%s/%c", dirs[r.IntN(3)], 'a'+rune(r.IntN(3))), 0)
+						case 4:
+							_, err = k.Stat(ctx, w, p, true)
+						case 5:
+							err = k.Chdir(ctx, w, p)
+						default:
+							var f *file.File
+							if f, err = k.Open(ctx, w, p, abi.O_RDWR|abi.O_CREAT, 0o644); err == nil {
+								_, err = f.Ops.Write(ctx, w.Caller, f, make([]byte, 5000), 0)
+								f.Release(ctx)
+							}
+						}
+						switch e := abi.ErrnoOf(err); e {
+						case 0, abi.EIO, abi.ESTALE, abi.ENOENT, abi.EEXIST, abi.ENOTDIR, abi.EISDIR, abi.EPERM, abi.ENOTEMPTY, abi.EINVAL, abi.EBUSY:
+						default:
+							t.Errorf("%v", err)
+						}
+					}
+				})
+			}
+			for range 40 {
+				if _, err := k.Mount(ctx, su(), MountArgs{Type: "mem", Dir: "/a"}); err == nil {
+					runtime.Gosched()
+				}
+				k.restart(v)
+				k.Unmount(ctx, su(), "/a", abi.MNT_FORCE)
+				if n := len(k.Mounts()); n > 3 {
+					t.Errorf("%d mounts", n)
+				}
+			}
+			close(stop)
+			wg.Wait()
+			k.ok(k.SyncAll(ctx))
+			k.settled()
+		})
+	}
 }
