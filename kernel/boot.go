@@ -96,6 +96,7 @@ func (k *Kernel) initCore() {
 	k.step("proc0")
 	k.Files = &file.Table{}
 	k.Files.Max.Store(DefaultMaxFiles)
+	k.Pipes = file.NewPipes(k.Files, k.hyp.Now)
 	k.Procs = proc.NewTable(k.Files)
 	k.step("sysctl")
 	k.Sysctl = sysctl.New()
@@ -123,6 +124,9 @@ func (k *Kernel) initCore() {
 			}
 			return k.Dev.Open(ctx, c, d, flags)
 		},
+		OpenFifo: func(ctx context.Context, _ *abi.Caller, a *vfs.Assoc, flags int) (file.Ops, any, error) {
+			return k.Pipes.OpenFifo(ctx, a, &a.V, flags)
+		},
 	})
 	k.Socket = socket.New(socket.Options{
 		Files: k.Files, RestartWait: k.o.RestartWait, Ifs: k.o.Ifs, Evcnt: k.Evcnt.Attach, Log: k.Msg.Logger("net"),
@@ -137,7 +141,7 @@ func (k *Kernel) initCore() {
 		},
 	})
 	k.sys = &syscall.Kernel{
-		VFS: k.VFS, Socket: k.Socket, Dev: k.Dev, Sysctl: k.Sysctl, Evcnt: k.Evcnt, Msg: k.Msg, Procs: k.Procs, Files: k.Files,
+		VFS: k.VFS, Socket: k.Socket, Dev: k.Dev, Sysctl: k.Sysctl, Evcnt: k.Evcnt, Msg: k.Msg, Procs: k.Procs, Files: k.Files, Pipes: k.Pipes,
 		Auth: k.Auth, Now: k.hyp.Now, Booted: k.boot, Random: k.hyp.Entropy, Reboot: k.requestReboot,
 		Calls: k.Evcnt.Attach("sysproxy", "syscalls"),
 	}

@@ -110,6 +110,7 @@ type Kernel struct {
 	Msg    *kprintf.Msgbuf
 	Procs  *proc.Table
 	Files  *file.Table
+	Pipes  *file.Pipes
 	Mod    *module.Manager
 	Auth   *kauth.Auth
 	sys    *syscall.Kernel

@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"sort"
 	"strconv"
+	"sync/atomic"
 
 	"github.com/rumpus-kernel/rumpus/kernel/kprintf"
 	"github.com/rumpus-kernel/rumpus/kernel/proc"
@@ -31,6 +32,10 @@ func (k *Kernel) sysctlInit() {
 		{Name: "kern.hostname", Type: sysctl.TypeString, Desc: "System hostname", Get: k.getHostname, Set: k.setHostname},
 		{Name: "kern.maxfiles", Type: sysctl.TypeInt, Desc: "Maximum number of open files", Get: sysctl.Int(k.Files.Max.Load), Set: k.setMaxfiles},
 		{Name: "kern.openfiles", Type: sysctl.TypeInt, Desc: "Open files", Get: sysctl.Int(k.Files.Count)},
+		{Name: "kern.pipe.maxkvasz", Type: sysctl.TypeInt, Desc: "Memory of pipes above which none grows, bytes", Get: sysctl.Int(k.Pipes.MaxKVA.Load), Set: setInt(&k.Pipes.MaxKVA)},
+		{Name: "kern.pipe.maxbigpipes", Type: sysctl.TypeInt, Desc: "Maximum number of big pipes", Get: sysctl.Int(k.Pipes.MaxBig.Load), Set: setInt(&k.Pipes.MaxBig)},
+		{Name: "kern.pipe.nbigpipes", Type: sysctl.TypeInt, Desc: "Number of big pipes", Get: sysctl.Int(k.Pipes.Big)},
+		{Name: "kern.pipe.kvasize", Type: sysctl.TypeInt, Desc: "Memory of pipes, bytes", Get: sysctl.Int(k.Pipes.KVA)},
 		{Name: "kern.maxproc", Type: sysctl.TypeInt, Desc: "Maximum number of processes", Get: sysctl.Const(strconv.Itoa(proc.MaxProcs))},
 		{Name: "kern.boottime", Type: sysctl.TypeStruct, Desc: "System boot time, seconds since 1970", Get: sysctl.Const(strconv.FormatInt(k.boot.Unix(), 10))},
 		{Name: "kern.state", Type: sysctl.TypeString, Desc: "State of the kernel", Get: func() string { return string(k.State()) }},
@@ -77,6 +82,18 @@ func (k *Kernel) setMaxfiles(s string) error {
 	}
 	k.Files.Max.Store(n)
 	return nil
+}
+
+// setInt sets a limit: a number that is not negative.
+func setInt(v *atomic.Int64) func(string) error {
+	return func(s string) error {
+		n, err := strconv.ParseInt(s, 0, 32)
+		if err != nil || n < 0 {
+			return fmt.Errorf("%q is no limit: %w", s, abi.EINVAL)
+		}
+		v.Store(n)
+		return nil
+	}
 }
 
 func (k *Kernel) getEvcnt() string {

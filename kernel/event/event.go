@@ -6,8 +6,15 @@
 // ready changes its state first and notifies after. So no edge is lost;
 // spurious wake-ups are allowed, and every sleeper looks again.
 //
-// Lock order: a Selinfo's lock is a leaf. Notify never waits and may be called
-// with any lock held.
+// A kqueue (Kqueue) is the other way to wait: it remembers what it is asked to
+// watch (knotes), and collects what has happened until somebody fetches it. It
+// hangs on the same Selinfos, and on Klists where the thing says what happened
+// (Note) and not only that something did.
+//
+// Lock order: Kqueue.scan, Kqueue.reg, then the lock of a Selinfo or Klist,
+// then Kqueue.mu, then the kqueue's own Selinfo (on which an outer kqueue may
+// hang; kqueues in kqueues have no cycles). Notify and Note never wait and may
+// be called with any lock held.
 package event
 
 import (
@@ -21,17 +28,26 @@ import (
 // Waiter is one sleeper. The same Waiter can be recorded with any number of
 // things; the first to notify wakes it.
 type Waiter struct {
-	c chan struct{}
+	c    chan struct{}
+	hook func() // instead of c: knotes
 }
 
 // NewWaiter makes a Waiter that nothing has notified yet.
 func NewWaiter() *Waiter { return &Waiter{c: make(chan struct{}, 1)} }
+
+// NewHook makes a Waiter that runs fn instead of waking a sleeper. fn must not
+// wait, and may be called with any lock held.
+func NewHook(fn func()) *Waiter { return &Waiter{hook: fn} }
 
 // C is readable once the Waiter was notified since it was last read.
 func (w *Waiter) C() <-chan struct{} { return w.c }
 
 // Wake wakes the sleeper; it never waits.
 func (w *Waiter) Wake() {
+	if w.hook != nil {
+		w.hook()
+		return
+	}
 	select {
 	case w.c <- struct{}{}:
 	default:
@@ -104,4 +120,11 @@ func (w *Waiter) Sleep(ctx context.Context) error {
 	case <-ctx.Done():
 		return abi.ErrnoOf(ctx.Err())
 	}
+}
+
+// Waiters is how many wait now.
+func (s *Selinfo) Waiters() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.waiters)
 }

@@ -177,6 +177,39 @@ func sysFcntl(ctx context.Context, _ *Kernel, l *proc.Lwp, a *abi.Sysargs) error
 	return abi.EINVAL
 }
 
+// pipeFlags are what pipe2(2) takes.
+const pipeFlags = abi.O_CLOEXEC | abi.O_NONBLOCK | abi.O_NOSIGPIPE
+
+// sysPipe2 is pipe2(2): R = {read end, write end}.
+func sysPipe2(ctx context.Context, k *Kernel, l *proc.Lwp, a *abi.Sysargs) error {
+	flags := a.Int(0)
+	if flags&^pipeFlags != 0 {
+		return abi.EINVAL
+	}
+	r, w, err := k.Pipes.Pipe(l.Caller(), flags)
+	if err != nil {
+		return err
+	}
+	return installPair(ctx, l, a, r, w, flags&abi.O_CLOEXEC != 0)
+}
+
+// installPair puts two new files into the lowest free descriptors and R, or
+// neither.
+func installPair(ctx context.Context, l *proc.Lwp, a *abi.Sysargs, f, g *file.File, cloexec bool) error {
+	if err := install(ctx, l, a, f, cloexec); err != nil {
+		g.Release(ctx)
+		return err
+	}
+	first := a.R[0]
+	if err := install(ctx, l, a, g, cloexec); err != nil {
+		l.Proc.Fd.Close(ctx, int(first))
+		a.R[0] = 0
+		return err
+	}
+	a.R[0], a.R[1] = first, a.R[0]
+	return nil
+}
+
 func sysIoctl(ctx context.Context, _ *Kernel, l *proc.Lwp, a *abi.Sysargs) error {
 	f, err := get(l, a, 0)
 	if err != nil {

@@ -35,18 +35,7 @@ func sysSocketpair(ctx context.Context, k *Kernel, l *proc.Lwp, a *abi.Sysargs) 
 	if err != nil {
 		return err
 	}
-	cloexec := a.Int(1)&abi.SOCK_CLOEXEC != 0
-	if err := install(ctx, l, a, f, cloexec); err != nil {
-		g.Release(ctx)
-		return err
-	}
-	first := a.R[0]
-	if err := install(ctx, l, a, g, cloexec); err != nil {
-		l.Proc.Fd.Close(ctx, int(first))
-		return err
-	}
-	a.R[0], a.R[1] = first, a.R[0]
-	return nil
+	return installPair(ctx, l, a, f, g, a.Int(1)&abi.SOCK_CLOEXEC != 0)
 }
 
 func sysBind(ctx context.Context, k *Kernel, l *proc.Lwp, a *abi.Sysargs) error {

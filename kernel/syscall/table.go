@@ -45,6 +45,7 @@ type Kernel struct {
 	Msg    *kprintf.Msgbuf
 	Procs  *proc.Table
 	Files  *file.Table
+	Pipes  *file.Pipes
 	Mod    *module.Manager
 	Auth   *kauth.Auth
 	Now    func() time.Time
