@@ -98,12 +98,15 @@ func (c *Config) Check(plugin func(name string) error) []error {
 }
 
 // Enabled are the components that are to be started: vfs, net and dev ones in
-// this order, which is the order of attachment, and by name within a class.
+// this order, which is the order of attachment. Within a class the one that is
+// called as the class is the first, then they go by name: a mount that names no
+// instance gets the first one that has its type.
 func (c *Config) Enabled() []Component {
 	var out []Component
 	for _, class := range []string{"vfs", "net", "dev"} {
-		for _, name := range sortedKeys(c.Components) {
-			if comp := c.Components[name]; comp.Enabled && comp.Class == class {
+		for _, name := range append([]string{class}, sortedKeys(c.Components)...) {
+			comp := c.Components[name]
+			if comp.Enabled && comp.Class == class && !slices.ContainsFunc(out, func(o Component) bool { return o.Name == name }) {
 				out = append(out, comp)
 			}
 		}

@@ -125,7 +125,7 @@ log: {level: "off", json: true, file: x.log}
 	for _, comp := range c.Enabled() {
 		names = append(names, comp.Name)
 	}
-	if g := strings.Join(names, " "); g != "untrusted vfs" {
+	if g := strings.Join(names, " "); g != "vfs untrusted" {
 		t.Errorf("Enabled: got %s", g)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -114,7 +115,11 @@ func configFile(t *testing.T, yaml string) (path, sock string) {
 		yaml += "\nserver: {}\n"
 	}
 	yaml = strings.Replace(yaml, "kernel: {", "kernel: {module-path: ["+bin+"], ", 1)
-	yaml = strings.Replace(yaml, "server: {", "server: {socket: "+sock+", ", 1)
+	if _, given, ok := strings.Cut(yaml, "server: {socket: "); ok {
+		sock, _, _ = strings.Cut(given, "}")
+	} else {
+		yaml = strings.Replace(yaml, "server: {", "server: {socket: "+sock+", ", 1)
+	}
 	if err := os.WriteFile(path, []byte(yaml), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -389,6 +394,8 @@ func kill(t testing.TB, pid int, sig syscall.Signal) {
 }
 
 var _ io.Writer = (*buffer)(nil)
+
+func itoa(n int) string { return strconv.Itoa(n) }
 
 // owner is the uid of a file.
 func owner(fi os.FileInfo) int {

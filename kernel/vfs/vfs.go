@@ -69,7 +69,8 @@ type VFS struct {
 	mu       sync.RWMutex   // mount table
 	mounts   []*Mount       // changed with opMu and mu held; in order of mounting
 	deaths   map[string]int // protected by mu; how often an instance died
-	types    []*fsType      // protected by mu; in order of attaching
+	types    []*fsType      // protected by mu; by rank of the instance, then in order of attaching
+	ranks    map[string]int // of instances, in the order of their first attaching; protected by mu
 	lastFsid abi.Fsid       // protected by opMu
 	root     atomic.Pointer[Mount]
 
@@ -132,7 +133,7 @@ func New(o Options) *VFS {
 	if o.Evcnt == nil {
 		o.Evcnt = func(string, string) *modapi.Counter { return new(modapi.Counter) }
 	}
-	fs := &VFS{o: o, deaths: map[string]int{}}
+	fs := &VFS{o: o, deaths: map[string]int{}, ranks: map[string]int{}}
 	e := o.Evcnt
 	fs.cnt = counters{
 		lookups: e("vfs", "lookups"), opens: e("vfs", "opens"), mutations: e("vfs", "mutations"),
@@ -181,7 +182,18 @@ func (fs *VFS) AttachFS(instance, name string, t vfsops.FSType, caps vfsops.Caps
 	if fs.typeLocked(instance, name, true) != nil {
 		return fmt.Errorf("file-system type %s: %w", name, abi.EEXIST)
 	}
-	fs.types = append(fs.types, &fsType{instance, name, t, caps})
+	// A restarted instance gets its place back, so that a mount that names
+	// none always finds the same one.
+	rank, known := fs.ranks[instance]
+	if !known {
+		rank = len(fs.ranks)
+		fs.ranks[instance] = rank
+	}
+	at := slices.IndexFunc(fs.types, func(o *fsType) bool { return fs.ranks[o.instance] > rank })
+	if at < 0 {
+		at = len(fs.types)
+	}
+	fs.types = slices.Insert(fs.types, at, &fsType{instance, name, t, caps})
 	return nil
 }
 
