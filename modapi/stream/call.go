@@ -43,6 +43,7 @@ type Call struct {
 
 	// Protected by Conn.mu.
 	abandoned bool
+	fast      bool // it did not go by the stream
 	dstLen    int
 }
 
@@ -64,7 +65,7 @@ func (k *Call) Release() {
 	k.Args = k.Args[:0]
 	k.Payload, k.Dst, k.Reply, k.err = nil, nil, nil, nil
 	k.Timeout, k.Wait, k.N = 0, false, 0
-	k.one[0] = nil
+	k.one[0], k.fast = nil, false
 	if cap(k.big) > keepBig {
 		k.big = nil
 	}

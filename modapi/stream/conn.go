@@ -69,6 +69,8 @@ type Conn struct {
 	ctx    context.Context
 	stop   context.CancelFunc
 	wg     sync.WaitGroup
+	fast   atomic.Pointer[Fast]
+	nextID atomic.Uint64
 
 	wlock   chan struct{} // holds an element while somebody writes
 	wbuf    []byte        // under wlock, as the rest of this group
@@ -79,7 +81,6 @@ type Conn struct {
 
 	mu      sync.Mutex
 	err     error // set by fail
-	nextID  abi.ReqID
 	pending map[abi.ReqID]*Call
 	serving map[abi.ReqID]*reqCtx
 	workers int
@@ -148,6 +149,9 @@ func (c *Conn) Fail(err error) { c.fail(err) }
 func (c *Conn) Wait() {
 	<-c.done
 	c.wg.Wait()
+	if f := c.Fast(); f != nil {
+		f.Wait()
+	}
 }
 
 func (c *Conn) fail(err error) {
@@ -220,6 +224,11 @@ func (c *Conn) Call(ctx context.Context, k *Call) error {
 	if limit == 0 {
 		limit = c.opt.Deadline(h.Class)
 	}
+	if f := c.fast.Load(); f != nil {
+		if done, err := (*f).Call(ctx, k, limit); done {
+			return err
+		}
+	}
 	var expired <-chan time.Time
 	if limit > 0 {
 		k.timer.Reset(limit)
@@ -252,8 +261,7 @@ func (c *Conn) Call(ctx context.Context, k *Call) error {
 		<-c.slots
 		return &Dead{Cause: err}
 	}
-	c.nextID++
-	h.ReqID = c.nextID
+	h.ReqID = c.NextID()
 	c.pending[h.ReqID] = k
 	c.mu.Unlock()
 
@@ -296,7 +304,7 @@ func (c *Conn) await(ctx context.Context, k *Call, limit time.Duration, keep boo
 	for round := 1; ; round++ {
 		select {
 		case <-k.done:
-			<-c.slots
+			c.vacate(k)
 			return k.err
 		case <-gone:
 			if !k.Wait {
@@ -326,11 +334,21 @@ func (c *Conn) await(ctx context.Context, k *Call, limit time.Duration, keep boo
 	}
 }
 
+// vacate gives the place of a call among those in flight back.
+func (c *Conn) vacate(k *Call) {
+	if !k.fast {
+		<-c.slots
+	}
+}
+
 // stuck reports whether the peer has made no progress since it had sent seen
 // frames: it said nothing, and it does not wait for us either.
 func (c *Conn) stuck(seen uint64) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if f := c.Fast(); f != nil && f.Serving() > 0 {
+		return false
+	}
 	return c.frames.Load() == seen && len(c.serving) == 0
 }
 
@@ -342,11 +360,11 @@ func (c *Conn) abandon(k *Call, err error) error {
 	if c.pending[id] != k {
 		c.mu.Unlock()
 		<-k.done
-		<-c.slots
+		c.vacate(k)
 		return k.err
 	}
 	// The tombstone keeps the slot until the late reply.
-	tomb := &Call{Header: k.Header, abandoned: true, dstLen: k.dstLen}
+	tomb := &Call{Header: k.Header, abandoned: true, fast: k.fast, dstLen: k.dstLen}
 	c.pending[id] = tomb
 	if k.Timeout == 0 {
 		// The caller has gone, the peer's time runs on.
@@ -370,6 +388,9 @@ func (c *Conn) overdue(id abi.ReqID, tomb *Call, limit time.Duration, seen uint6
 
 // cancelPeer tells the peer that nobody waits for its answer to id.
 func (c *Conn) cancelPeer(id abi.ReqID) {
+	if f := c.Fast(); f != nil {
+		f.GivenUp(id)
+	}
 	c.spawn(func() {
 		h := wire.Header{Op: wire.OpCancel, Flags: wire.FlagOneway, Object: uint64(id)}
 		c.send(&h, nil, nil)

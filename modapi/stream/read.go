@@ -86,7 +86,7 @@ func (c *Conn) readErr(err error, body bool) error {
 func (c *Conn) readReply(br *bufio.Reader, h *wire.Header) error {
 	c.mu.Lock()
 	k := c.pending[h.ReqID]
-	if k == nil {
+	if k == nil || k.fast {
 		ended := c.err != nil
 		c.mu.Unlock()
 		if ended {
@@ -168,6 +168,8 @@ func (c *Conn) readRequest(br *bufio.Reader, h *wire.Header) error {
 		c.mu.Unlock()
 		if x != nil {
 			x.cancel()
+		} else if f := c.Fast(); f != nil {
+			f.Cancel(abi.ReqID(h.Object))
 		}
 		r.free()
 		return nil

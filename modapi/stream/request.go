@@ -30,7 +30,10 @@ type Request struct {
 	Header  wire.Header
 	Args    []byte
 	Payload []byte
+	Slot    int // of a Sink
 
+	sink    Sink // where the reply goes; nil: the stream
+	shared  bool // Payload is the peer's as well
 	c       *Conn
 	ctx     *reqCtx
 	buf     *[]byte // Payload's, from the pool
@@ -58,6 +61,10 @@ func (r *Request) Reply(errno abi.Errno, args []byte, payload abi.Iov) {
 		Op: r.Header.Op, Flags: wire.FlagReply, ReqID: r.Header.ReqID, Errno: int32(errno),
 		OpSeq: r.Header.OpSeq, Object: r.Header.Object,
 		ArgsLen: uint32(len(args)), PayloadLen: uint32(n), Class: r.Header.Class, Rank: r.Header.Rank,
+	}
+	if r.sink != nil {
+		r.sink.Answer(r, &h, args, payload)
+		return
 	}
 	r.c.unserve(r.Header.ReqID)
 	r.c.writeReply(&h, args, payload)

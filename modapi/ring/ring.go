@@ -1,0 +1,31 @@
+package ring
+
+import (
+	"os"
+	"sync"
+
+	"github.com/rumpus-kernel/rumpus/modapi"
+)
+
+// EnvTransport is the environment variable that keeps a process off rings if
+// it says "stream", for tests and diagnosis.
+const EnvTransport = "RUMPUS_TRANSPORT"
+
+// Enabled reports whether rings are to be used here: they are supported and
+// not forbidden.
+var Enabled = sync.OnceValue(func() bool {
+	return os.Getenv(EnvTransport) != "stream" && Supported()
+})
+
+// Counters are what happens on rings. Several may share one.
+type Counters struct {
+	Calls   modapi.Counter // by the ring
+	Full    modapi.Counter // that went by the stream for want of room
+	Parked  modapi.Counter // that were not complete soon
+	Wakeups modapi.Counter // of the peer
+	Lies    modapi.Counter // of the peer
+	Rescued modapi.Counter // complete without a ring of the bell
+}
+
+// discard counts where nobody looks.
+var discard Counters
