@@ -3,6 +3,7 @@ package kernel
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/rumpus-kernel/rumpus/kernel/proc"
@@ -53,11 +54,9 @@ func (p *Proc) Syscall(ctx context.Context, num int, a *abi.Sysargs) error {
 	if ctx.Done() == nil { // nothing of the caller's to wait for: the process's end does
 		err = p.k.sys.Call(p.p.Context(), l, num, a)
 	} else {
-		ctx, cancel := context.WithCancel(ctx)
-		stop := context.AfterFunc(p.p.Context(), cancel)
-		err = p.k.sys.Call(ctx, l, num, a)
-		stop()
-		cancel()
+		x := &callCtx{Context: ctx, exit: p.p.Context()}
+		err = p.k.sys.Call(x, l, num, a)
+		x.end()
 	}
 	if err != nil && p.p.Context().Err() != nil && abi.ErrnoOf(err) == abi.EINTR {
 		return fmt.Errorf("process %d has exited: %w", p.p.Pid, abi.ESRCH)
@@ -74,4 +73,76 @@ func (p *Proc) Close() error {
 	defer cancel()
 	p.p.Exit(ctx)
 	return nil
+}
+
+// callCtx is the context of one call: it ends with the caller's and with the
+// process. A call that waits for nothing asks for neither, which is why the two
+// are joined only when somebody wants to wait.
+type callCtx struct {
+	context.Context // the caller's
+	exit            context.Context
+
+	mu     sync.Mutex
+	joined context.Context // protected by mu; nil until it is wanted
+	stop   func()          // protected by mu
+	over   bool            // protected by mu: the call has returned
+}
+
+// join makes the context that both end.
+func (x *callCtx) join() context.Context {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.joined == nil {
+		ctx, cancel := context.WithCancel(x.Context)
+		x.joined = ctx
+		if x.over {
+			cancel()
+		} else {
+			stop := context.AfterFunc(x.exit, cancel)
+			x.stop = func() { stop(); cancel() }
+		}
+	}
+	return x.joined
+}
+
+// Done is closed when one of the two ends, or the call.
+func (x *callCtx) Done() <-chan struct{} { return x.join().Done() }
+
+// Err says which way it ended.
+func (x *callCtx) Err() error {
+	x.mu.Lock()
+	j, over := x.joined, x.over
+	x.mu.Unlock()
+	switch {
+	case j != nil && j.Err() != nil:
+		return j.Err()
+	case x.Context.Err() != nil:
+		return x.Context.Err()
+	case over || x.exit.Err() != nil:
+		return context.Canceled
+	}
+	return nil
+}
+
+// Value finds the joined context for those that derive from this one, so that
+// they need no goroutine.
+func (x *callCtx) Value(key any) any {
+	x.mu.Lock()
+	j := x.joined
+	x.mu.Unlock()
+	if j != nil {
+		return j.Value(key)
+	}
+	return x.Context.Value(key)
+}
+
+// end is the end of the call.
+func (x *callCtx) end() {
+	x.mu.Lock()
+	x.over = true
+	stop := x.stop
+	x.mu.Unlock()
+	if stop != nil {
+		stop()
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sys/unix"
@@ -90,9 +91,11 @@ type rumpKernel struct {
 	k      *kernel.Kernel
 	sup    *supervise.Supervisor
 	client *rumpclient.Client
-	pids   []int // of the component processes
 	socket string
 	stop   func()
+
+	mu   sync.Mutex
+	pids []int // protected by mu until Boot returns; of the component processes
 }
 
 type hypercalls struct {
@@ -103,14 +106,17 @@ type hypercalls struct {
 func (h hypercalls) Load(ctx context.Context, s hyper.PluginSpec) (hyper.Plugin, error) {
 	p, err := h.k.sup.Load(ctx, s)
 	if err == nil && p.Pid() > 0 {
+		h.k.mu.Lock()
 		h.k.pids = append(h.k.pids, p.Pid())
+		h.k.mu.Unlock()
 	}
 	return p, err
 }
 
 // bootKernel boots a kernel, with its modules in this process or in processes
-// of their own, over the transport that the environment says. hostDir is where
-// hostfs keeps its files.
+// of their own, over the transport, and mounts: tmpfs on
+// /, xtmpfs on /x, hostfs over grantDir on /host. With a socket it serves remote
+// clients there.
 func bootKernel(procs bool, transport, grantDir, socket string) (_ *rumpKernel, err error) {
 	if transport != "" {
 		os.Setenv(transportEnv, transport)

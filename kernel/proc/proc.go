@@ -12,7 +12,8 @@
 // its descriptors are closed and it leaves the table. Exit waits for that.
 //
 // Lock order: Table.mu before Proc.mu; both are leaves towards everything
-// else. Descriptors and the working directory lock for themselves.
+// else. Descriptors and the working directory lock for themselves. Entering and
+// leaving a call takes no lock.
 package proc
 
 import (
@@ -62,16 +63,22 @@ type Proc struct {
 	cred   atomic.Pointer[abi.Cred]
 	ctx    context.Context
 	cancel context.CancelFunc
-	calls  sync.WaitGroup
 
-	mu      sync.Mutex
-	cwd     *vfs.Cwdinfo // protected by mu; made when first wanted
-	nextlid int32        // protected by mu
-	free    []*Lwp       // protected by mu: lwps between two calls
-	nlwps   int          // protected by mu
-	exiting bool         // protected by mu
-	done    chan struct{}
+	state  atomic.Int64  // calls in progress, and exiting
+	idle   chan struct{} // closed when the process exits and no call is left
+	once   sync.Once     // closes idle
+	done   chan struct{}
+	lwps   sync.Pool     // lwps between two calls
+	lastID atomic.Uint32 // lids given so far
+
+	mu  sync.Mutex                  // over making and taking away cwd
+	cwd atomic.Pointer[vfs.Cwdinfo] // made when first wanted
 }
+
+// exiting is the bit of Proc.state that lets no new call in. A system call
+// costs one atomic addition at each end: callers on other CPUs do not wait for
+// each other.
+const exiting = 1 << 62
 
 // Lwp is one thread of execution in the kernel (struct lwp).
 type Lwp struct {
@@ -98,7 +105,7 @@ func (t *Table) SetHooks(h Hooks) {
 }
 
 func (t *Table) make(pid int32, name string, cred *abi.Cred, nofile int) *Proc {
-	p := &Proc{Pid: pid, Ppid: 0, table: t, Fd: file.NewFiledesc(nofile), nextlid: 0, done: make(chan struct{})}
+	p := &Proc{Pid: pid, Ppid: 0, table: t, Fd: file.NewFiledesc(nofile), idle: make(chan struct{}), done: make(chan struct{})}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.name.Store(&name)
 	p.cred.Store(cred)
@@ -181,63 +188,59 @@ func (p *Proc) SetCred(c *abi.Cred) { p.cred.Store(c) }
 // Cwd is the process's working directory, root and umask; nil while the VFS
 // has not attached.
 func (p *Proc) Cwd() *vfs.Cwdinfo {
+	if c := p.cwd.Load(); c != nil {
+		return c
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.cwd == nil && !p.exiting {
+	c := p.cwd.Load()
+	if c == nil && p.state.Load()&exiting == 0 {
 		p.table.mu.Lock()
 		init := p.table.hooks.VFSInit
 		p.table.mu.Unlock()
 		if init != nil {
-			p.cwd = init()
+			c = init()
+			p.cwd.Store(c)
 		}
 	}
-	return p.cwd
+	return c
 }
 
 // NLwps is how many lwps are at work.
-func (p *Proc) NLwps() int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.nlwps
-}
+func (p *Proc) NLwps() int { return int(p.state.Load() &^ exiting) }
 
 // Context ends when the process does.
 func (p *Proc) Context() context.Context { return p.ctx }
 
 // Enter makes an lwp for one system call. ESRCH when the process is exiting.
 func (p *Proc) Enter() (*Lwp, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.exiting {
+	if p.state.Add(1)&exiting != 0 {
+		p.leave()
 		return nil, abi.ESRCH
 	}
-	var l *Lwp
-	if n := len(p.free); n > 0 {
-		l = p.free[n-1]
-		p.free = p.free[:n-1]
-	} else {
-		p.nextlid++
-		if p.nextlid <= 0 { // never 0
-			p.nextlid = 1
-		}
-		l = &Lwp{Lid: p.nextlid, Proc: p}
+	l, ok := p.lwps.Get().(*Lwp)
+	if !ok {
+		lid := int32(p.lastID.Add(1)%math.MaxInt32) + 1 // never 0
+		l = &Lwp{Lid: lid, Proc: p, caller: abi.Caller{Pid: p.Pid, Lid: lid}}
 	}
-	l.caller = abi.Caller{Cred: p.cred.Load(), Pid: p.Pid, Lid: l.Lid}
-	p.nlwps++
-	p.calls.Add(1)
+	if c := p.cred.Load(); l.caller.Cred != c {
+		l.caller.Cred = c
+	}
 	return l, nil
+}
+
+// leave ends a call, perhaps the last one.
+func (p *Proc) leave() {
+	if p.state.Add(-1) == exiting {
+		p.once.Do(func() { close(p.idle) })
+	}
 }
 
 // Leave gives the lwp back after the call.
 func (l *Lwp) Leave() {
 	p := l.Proc
-	p.mu.Lock()
-	p.nlwps--
-	if len(p.free) < 16 {
-		p.free = append(p.free, l)
-	}
-	p.mu.Unlock()
-	p.calls.Done()
+	p.lwps.Put(l)
+	p.leave()
 }
 
 // Caller is who the lwp acts for.
@@ -247,11 +250,10 @@ func (l *Lwp) Caller() *abi.Caller { return &l.caller }
 // descriptors closed. Calling it again waits for the same end, at most as long
 // as ctx lasts.
 func (p *Proc) Exit(ctx context.Context) {
-	p.mu.Lock()
-	first := !p.exiting
-	p.exiting = true
-	p.mu.Unlock()
-	if first {
+	if was := p.state.Or(exiting); was&exiting == 0 {
+		if was == 0 {
+			p.once.Do(func() { close(p.idle) })
+		}
 		p.cancel()
 		go p.reap(context.WithoutCancel(ctx))
 	}
@@ -263,11 +265,10 @@ func (p *Proc) Exit(ctx context.Context) {
 
 func (p *Proc) reap(ctx context.Context) {
 	defer close(p.done)
-	p.calls.Wait()
+	<-p.idle
 	p.Fd.Release(ctx)
 	p.mu.Lock()
-	cwd := p.cwd
-	p.cwd = nil
+	cwd := p.cwd.Swap(nil)
 	p.mu.Unlock()
 	p.table.mu.Lock()
 	release := p.table.hooks.VFSRelease

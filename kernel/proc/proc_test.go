@@ -83,14 +83,14 @@ func TestLwps(t *testing.T) {
 		t.Error("the next call has the old credentials")
 	}
 	l.Leave()
-	p.mu.Lock()
-	p.nextlid = math.MaxInt32
-	p.free = nil
-	p.mu.Unlock()
-	if l, _ = p.Enter(); l.Lid <= 0 {
-		t.Errorf("lid %d after a wrap", l.Lid)
+	for _, last := range []uint32{math.MaxInt32 - 2, math.MaxInt32 - 1, math.MaxInt32, math.MaxUint32} {
+		p.lwps = sync.Pool{}
+		p.lastID.Store(last)
+		if l, _ = p.Enter(); l.Lid <= 0 {
+			t.Errorf("lid %d after %d others", l.Lid, last)
+		}
+		l.Leave()
 	}
-	l.Leave()
 }
 
 // TestExit ends a process while calls wait in it: they are interrupted, and
