@@ -32,8 +32,9 @@ var kernelOrder = [][]string{
 	{"kprintf"},
 	{"event"},
 	{"sysctl"},
-	{"evcnt"},
-	{"kauth"},
+	{"evcnt", "iostat"},
+	{"kauth", "ksyms", "uidinfo"},
+	{"kthread"},
 	{"clock"},
 	{"hyper"},
 }
