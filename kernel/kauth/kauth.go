@@ -80,7 +80,8 @@ const (
 )
 
 // Listener is asked about every action of the scope it listens to. arg
-// depends on the action (for Access a *VnodeArg). It must not wait.
+// depends on the action (for Access a *VnodeArg) and is valid during the call
+// only. It must not wait.
 type Listener func(c *abi.Cred, a Action, arg any) Decision
 
 // VnodeArg goes with Access.
@@ -146,6 +147,9 @@ func (a *Auth) Authorize(s Scope, c *abi.Cred, act Action, arg any) error {
 	return abi.EPERM
 }
 
+// vnodeArgs are reused: every directory of every path is asked about.
+var vnodeArgs = sync.Pool{New: func() any { return new(VnodeArg) }}
+
 // AuthorizeVnode asks in the vnode scope: want on a file with attributes va,
 // whose permissions say fsErr. The file system's answer stands if every
 // listener defers.
@@ -153,7 +157,12 @@ func (a *Auth) AuthorizeVnode(c *abi.Cred, want abi.AccMode, va *abi.Vattr, fsEr
 	if fsErr == nil && a.listeners[Vnode].Load() == nil {
 		return nil
 	}
-	switch a.decide(Vnode, c, Access, &VnodeArg{want, va, fsErr}) {
+	arg := vnodeArgs.Get().(*VnodeArg)
+	*arg = VnodeArg{want, va, fsErr}
+	d := a.decide(Vnode, c, Access, arg)
+	*arg = VnodeArg{}
+	vnodeArgs.Put(arg)
+	switch d {
 	case Allow:
 		return nil
 	case Deny:
