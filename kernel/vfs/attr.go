@@ -9,9 +9,9 @@ import (
 
 // refresh takes attributes from an answer of the file system into v. What the
 // vnode has as the truth wins unless it was not valid.
-func (v *Vnode) refresh(va *abi.Vattr, fresh bool) {
+func (v *Vnode) refresh(b *binding, va *abi.Vattr, fresh bool) {
 	v.amu.Lock()
-	if !v.valid {
+	if !v.valid && v.m.current(b) {
 		v.mergeLocked(va)
 		v.valid = fresh && v.m.sole()
 	}
@@ -21,8 +21,12 @@ func (v *Vnode) refresh(va *abi.Vattr, fresh bool) {
 // apply takes the attributes that a mutator answered; a zero va, which says
 // nothing, makes the cached ones invalid. Preconditions: v.mu is held
 // exclusively.
-func (v *Vnode) apply(va *abi.Vattr) {
+func (v *Vnode) apply(b *binding, va *abi.Vattr) {
 	v.amu.Lock()
+	if !v.m.current(b) {
+		v.amu.Unlock()
+		return
+	}
 	if v.fits(va) {
 		v.mergeLocked(va)
 		v.valid = v.m.sole()
@@ -109,7 +113,7 @@ func (v *Vnode) getattrLocked(ctx context.Context, va *abi.Vattr) error {
 		return abi.ESTALE
 	}
 	v.amu.Lock()
-	if !v.valid {
+	if !v.valid && v.m.current(b) {
 		v.mergeLocked(&got)
 		v.valid = b.sole()
 	}
@@ -224,7 +228,7 @@ func (v *Vnode) flushLocked(ctx context.Context, c *abi.Caller) error {
 		v.dirty &^= mask &^ abi.SetAtime
 	}
 	v.amu.Unlock()
-	v.apply(&got)
+	v.apply(b, &got)
 	return nil
 }
 

@@ -136,6 +136,12 @@ func (m *Mount) setBinding(b *binding, until time.Time) {
 	m.stateMu.Unlock()
 }
 
+// current reports whether b is the mount's binding, or about to be: what
+// another one answered must not get into the caches any more. Who finds it
+// true under a lock that Remount takes to clear what the lock protects, is
+// overruled by Remount if it comes.
+func (m *Mount) current(b *binding) bool { return m.b.Load() == b || m.next.Load() == b }
+
 // bind is binding for a call about v: its errno if v is dead.
 func (v *Vnode) bind(ctx context.Context) (*binding, error) {
 	b := v.m.b.Load()

@@ -50,11 +50,11 @@
 //
 //	file.File.OffMu          a read or write at the file's own offset
 //	  VFS.opMu               one mount, unmount or remount at a time
-//	    VFS.mu               mount table, for a moment
 //	    Mount.renameMu       one rename at a time per mount
 //	      Vnode.mu           directories: parent before child, else by handle;
 //	                         then files, by handle. Shared for Lookup, Getattr,
 //	                         Readdir, Read; exclusive for mutators
+//	        VFS.mu           mount table
 //	        Mount.reclaimMu  shared while a handle is in an answer on its way,
 //	                         exclusive while handles are being forgotten
 //	          Mount.vmu      vnode table

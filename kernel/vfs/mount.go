@@ -27,6 +27,7 @@ type Mount struct {
 	on       atomic.Pointer[Vnode] // the directory covered; nil: the root of all
 
 	b        atomic.Pointer[binding] // nil while down
+	next     atomic.Pointer[binding] // during a remount: the one to come
 	caps     atomic.Uint64           // of the last binding
 	gone     atomic.Bool             // unmounted
 	opseq    atomic.Uint64
@@ -180,6 +181,14 @@ func (fs *VFS) Mount(ctx context.Context, w Where, args MountArgs) (abi.Fsid, er
 		return 0, fmt.Errorf("mount %s on %s: %w", args.Type, dir, err)
 	}
 	fs.lastFsid++
+	if on != nil {
+		on.mu.Lock() // nobody removes or renames it
+		defer on.mu.Unlock()
+		if err := on.err(); err != nil || on.unlinked.Load() {
+			b.fs.Unmount(ctx)
+			return 0, fmt.Errorf("mount %s on %s, which is gone: %w", args.Type, dir, abi.ENOENT)
+		}
+	}
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	if fs.deaths[t.instance] != deaths {

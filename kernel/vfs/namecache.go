@@ -165,11 +165,11 @@ func (m *Mount) unchanged(s nameStamp) bool { return s.ok && m.started.Load() ==
 func (m *Mount) begin() { m.started.Add(1) }
 func (m *Mount) end()   { m.finished.Add(1) }
 
-// cacheName records a name of a sole mount; no negative entries where case is
+// cacheName records a name of a sole mount as b answered it; no negative entries where case is
 // ignored.
-func (m *Mount) cacheName(dir *Vnode, name string, v *Vnode, still func() bool) {
+func (m *Mount) cacheName(b *binding, dir *Vnode, name string, v *Vnode, still func() bool) {
 	if m.sole() && (v != nil || !m.casefold()) {
-		m.vfs.nc.enter(dir, name, v, still)
+		m.vfs.nc.enter(dir, name, v, func() bool { return m.current(b) && (still == nil || still()) })
 	}
 }
 

@@ -375,9 +375,9 @@ func (w *walker) ask(rest string, mode walkMode) (string, error) {
 	if err == nil {
 		// What concerns dir itself is right as long as it is locked.
 		if len(res.Trace) > 0 {
-			v, err = w.enter(dir, string(names[0]), &res.Trace[0], m.unchanged(stamp), nil)
+			v, err = w.enter(b, dir, string(names[0]), &res.Trace[0], m.unchanged(stamp), nil)
 		} else if res.Err == abi.ENOENT {
-			m.cacheName(dir, string(names[0]), nil, nil)
+			m.cacheName(b, dir, string(names[0]), nil, nil)
 		}
 	}
 	dir.mu.RUnlock()
@@ -413,7 +413,7 @@ func (w *walker) ask(rest string, mode walkMode) (string, error) {
 		if i == len(res.Trace) {
 			break
 		}
-		v, err = w.enter(at, string(names[i]), &res.Trace[i], still(), still)
+		v, err = w.enter(b, at, string(names[i]), &res.Trace[i], still(), still)
 	}
 	m.reclaimMu.RUnlock()
 	if err != nil {
@@ -424,20 +424,20 @@ func (w *walker) ask(rest string, mode walkMode) (string, error) {
 		return "", abi.EIO // neither a name nor a reason
 	case abi.ENOENT:
 		if i > 0 {
-			m.cacheName(w.cur, string(names[i]), nil, still)
+			m.cacheName(b, w.cur, string(names[i]), nil, still)
 		}
 	}
 	return "", res.Err
 }
 
 // enter makes a vnode of an entry of a trace and puts it into the caches.
-func (w *walker) enter(dir *Vnode, name string, e *vfsops.Entry, fresh bool, still func() bool) (*Vnode, error) {
+func (w *walker) enter(b *binding, dir *Vnode, name string, e *vfsops.Entry, fresh bool, still func() bool) (*Vnode, error) {
 	m := dir.m
 	if e.Handle == m.root.handle() {
 		m.vfs.o.Log.Error("file system answered its root as a child", "mount", m.dir, "name", name)
 		return nil, abi.EIO
 	}
-	v, err := m.vget(e, fresh)
+	v, err := m.vget(b, e, fresh)
 	if err != nil {
 		return nil, err
 	}
@@ -447,7 +447,7 @@ func (w *walker) enter(dir *Vnode, name string, e *vfsops.Entry, fresh bool, sti
 			return nil, err
 		}
 	}
-	m.cacheName(dir, name, v, still)
+	m.cacheName(b, dir, name, v, still)
 	return v, nil
 }
 
@@ -480,9 +480,9 @@ func (dir *Vnode) lookupLocked(ctx context.Context, b *binding, name string) (*V
 		return nil, abi.EIO
 	case len(res.Trace) == 1:
 		w := walker{}
-		return w.enter(dir, name, &res.Trace[0], m.unchanged(stamp), nil)
+		return w.enter(b, dir, name, &res.Trace[0], m.unchanged(stamp), nil)
 	case res.Err == abi.ENOENT:
-		m.cacheName(dir, name, nil, nil)
+		m.cacheName(b, dir, name, nil, nil)
 		return nil, nil
 	case res.Err == 0:
 		return nil, abi.EIO

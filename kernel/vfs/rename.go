@@ -235,6 +235,23 @@ func (r *renameOp) authorize() error {
 	return nil
 }
 
+// note tells who watches of the names that came and went. What the target lost
+// is told where its attributes change.
+func (r *renameOp) note() {
+	hint := uint32(abi.NOTE_WRITE)
+	if r.from.typ == abi.VDIR && r.fdir != r.tdir {
+		hint |= abi.NOTE_LINK // another ".."
+	}
+	r.fdir.note(hint)
+	if r.tdir != r.fdir {
+		r.tdir.note(hint)
+	}
+	r.from.note(abi.NOTE_RENAME)
+	if r.flags&abi.RENAME_EXCHANGE != 0 {
+		r.to.note(abi.NOTE_RENAME)
+	}
+}
+
 // call asks the file system and brings the caches up to date.
 func (r *renameOp) call(b *binding) error {
 	m, nc := r.fdir.m, r.fs.nc
@@ -259,21 +276,22 @@ func (r *renameOp) call(b *binding) error {
 		}
 		return err
 	}
-	r.fdir.apply(&res.Dir)
+	r.fdir.apply(b, &res.Dir)
 	if r.tdir != r.fdir {
-		r.tdir.apply(&res.Dir2)
+		r.tdir.apply(b, &res.Dir2)
 	}
-	r.from.apply(&res.Node.Vattr)
+	r.from.apply(b, &res.Node.Vattr)
+	r.note()
 	m.spellings(r.fdir)
 	m.spellings(r.tdir)
-	m.cacheName(r.tdir, r.tname, r.from, nil)
+	m.cacheName(b, r.tdir, r.tname, r.from, nil)
 	if exchange {
-		r.to.apply(&res.Victim)
-		m.cacheName(r.fdir, r.fname, r.to, nil)
+		r.to.apply(b, &res.Victim)
+		m.cacheName(b, r.fdir, r.fname, r.to, nil)
 	} else {
-		m.cacheName(r.fdir, r.fname, nil, nil)
+		m.cacheName(b, r.fdir, r.fname, nil, nil)
 		if r.to != nil {
-			r.to.removed(&res.Victim, r.to.typ == abi.VDIR)
+			r.to.removed(b, &res.Victim, r.to.typ == abi.VDIR)
 		}
 	}
 	if r.from.typ == abi.VDIR {

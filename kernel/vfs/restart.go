@@ -101,17 +101,25 @@ func (fs *VFS) remountLocked(ctx context.Context, m *Mount, t *fsType) error {
 		fs.mu.Unlock()
 		return fmt.Errorf("it died again: %w", abi.EIO)
 	}
-	free := m.forgetAll(&root)
-	m.setBinding(b, time.Time{})
+	free := m.forgetAll(b, &root)
 	fs.mu.Unlock()
 	for _, d := range free {
 		d.free()
 	}
+	// Nobody else reaches the new file system yet, so no locks are needed,
+	// and those who wait for it may hold some.
 	for _, c := range cov {
-		if err := fs.replace(ctx, m, c); err != nil {
+		if err := fs.replace(ctx, m, b, c); err != nil {
 			fs.o.Log.Error("mount point is lost", "mount", c.m.dir, "err", err)
 		}
 	}
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	m.next.Store(nil)
+	if fs.deaths[m.instance] != deaths {
+		return fmt.Errorf("it died again: %w", abi.EIO)
+	}
+	m.setBinding(b, time.Time{})
 	return nil
 }
 
@@ -131,8 +139,10 @@ func (m *Mount) place(c *Mount, on *Vnode) covered {
 
 // forgetAll makes every vnode of m but the root stale, gives the root its new
 // handle, and answers the contents that nobody has open, to be freed.
-func (m *Mount) forgetAll(root *vfsops.Entry) (free []*fileData) {
+func (m *Mount) forgetAll(b *binding, root *vfsops.Entry) (free []*fileData) {
 	m.vmu.Lock()
+	m.next.Store(b)
+	m.caps.Store(uint64(b.caps))
 	used := map[*fileData]bool{}
 	var idle []*Vnode
 	for k, v := range m.vnodes {
@@ -175,19 +185,23 @@ func (m *Mount) forgetAll(root *vfsops.Entry) (free []*fileData) {
 
 // replace finds or makes the directory of a covered mount in the new file
 // system, and puts the mount there.
-func (fs *VFS) replace(ctx context.Context, m *Mount, c covered) error {
+func (fs *VFS) replace(ctx context.Context, m *Mount, b *binding, c covered) error {
 	if len(c.names) == 0 {
 		return abi.ENOENT
 	}
 	v := m.root
 	v.hold()
 	for i, name := range c.names {
-		next, err := m.mkdirAt(ctx, v, name, &c.attrs[i])
+		next, err := m.mkdirAt(ctx, b, v, name, &c.attrs[i])
 		v.put()
 		if err != nil {
 			return err
 		}
 		v = next
+	}
+	if v.mounted.Load() != nil {
+		v.put()
+		return abi.EBUSY
 	}
 	c.old.mounted.Store(nil)
 	c.m.on.Store(v)
@@ -198,13 +212,7 @@ func (fs *VFS) replace(ctx context.Context, m *Mount, c covered) error {
 
 // mkdirAt answers directory name in dir, made with the attributes old if it is
 // not there.
-func (m *Mount) mkdirAt(ctx context.Context, dir *Vnode, name string, old *abi.Vattr) (*Vnode, error) {
-	b, err := dir.bind(ctx)
-	if err != nil {
-		return nil, err
-	}
-	dir.mu.Lock()
-	defer dir.mu.Unlock()
+func (m *Mount) mkdirAt(ctx context.Context, b *binding, dir *Vnode, name string, old *abi.Vattr) (*Vnode, error) {
 	v, err := dir.lookupLocked(ctx, b, name)
 	if err != nil || v != nil {
 		if v != nil && v.typ != abi.VDIR {

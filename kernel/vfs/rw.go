@@ -138,6 +138,11 @@ func (v *Vnode) write(ctx context.Context, c *abi.Caller, src []byte, off int64,
 		return 0, off, err
 	}
 	v.wrote(c, &va, max(va.Size, off+int64(n)))
+	if off+int64(n) > va.Size {
+		v.note(abi.NOTE_WRITE | abi.NOTE_EXTEND)
+	} else {
+		v.note(abi.NOTE_WRITE)
+	}
 	return n, off, nil
 }
 
@@ -165,6 +170,19 @@ func (v *Vnode) writeThrough(ctx context.Context, b *binding, c *abi.Caller, src
 	at = off
 	v.m.begin()
 	defer v.m.end()
+	v.amu.Lock()
+	size := v.va.Size
+	v.amu.Unlock()
+	defer func() {
+		if done == 0 {
+			return
+		}
+		hint := uint32(abi.NOTE_WRITE)
+		if app || at+int64(done) > size {
+			hint |= abi.NOTE_EXTEND
+		}
+		v.note(hint)
+	}()
 	for first := true; first || done < len(src); first = false {
 		part := src[done:min(len(src), done+maxXfer)]
 		res, err := b.writer.Write(ctx, vfsops.WriteReq{Op: v.m.op(c), Node: v.handle(), Off: off + int64(done), Append: app}, abi.IovOf(part))
@@ -182,7 +200,7 @@ func (v *Vnode) writeThrough(ctx context.Context, b *binding, c *abi.Caller, src
 			at, off = res.Off, res.Off
 		}
 		done += res.N
-		v.apply(&res.Vattr)
+		v.apply(b, &res.Vattr)
 		if res.N < len(part) {
 			break
 		}
@@ -202,7 +220,7 @@ func (v *Vnode) clearSetid(ctx context.Context, b *binding, c *abi.Caller) {
 	}
 	va.Mode &^= abi.S_ISUID | abi.S_ISGID
 	if got, err := v.setattrLocked(ctx, b, c, abi.SetMode, &va); err == nil {
-		v.apply(&got)
+		v.apply(b, &got)
 	}
 }
 
@@ -247,8 +265,9 @@ func (v *Vnode) truncate(ctx context.Context, c *abi.Caller, size int64) error {
 		v.amu.Lock()
 		v.dirty &^= abi.SetSize | abi.SetMtime | abi.SetCtime
 		v.amu.Unlock()
-		v.apply(&got)
+		v.apply(b, &got)
 		v.clearSetid(ctx, b, c)
+		v.noteSize(va.Size, size)
 		return nil
 	}
 	if size > maxFileSize {
@@ -260,7 +279,17 @@ func (v *Vnode) truncate(ctx context.Context, c *abi.Caller, size int64) error {
 		v.m.unreserve(ctx, freed, d.epoch)
 	}
 	v.wrote(c, &va, size)
+	v.noteSize(va.Size, size)
 	return nil
+}
+
+// noteSize tells who watches of a truncation.
+func (v *Vnode) noteSize(from, to int64) {
+	hint := uint32(abi.NOTE_WRITE | abi.NOTE_ATTRIB)
+	if to > from {
+		hint |= abi.NOTE_EXTEND
+	}
+	v.note(hint)
 }
 
 // needsFlush reports whether something of v has to be written back.

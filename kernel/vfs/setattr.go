@@ -271,7 +271,8 @@ func (v *Vnode) change(ctx context.Context, c *abi.Caller, fn func(va *abi.Vattr
 	v.amu.Lock()
 	v.dirty &^= mask
 	v.amu.Unlock()
-	v.apply(&got)
+	v.apply(b, &got)
+	v.note(abi.NOTE_ATTRIB)
 	return nil
 }
 

@@ -302,7 +302,7 @@ func TestRestartStress(t *testing.T) {
 							}
 						}
 						switch e := abi.ErrnoOf(err); e {
-						case 0, abi.EIO, abi.ESTALE, abi.ENOENT, abi.EEXIST, abi.ENOTDIR, abi.EISDIR, abi.EPERM, abi.ENOTEMPTY, abi.EINVAL, abi.EBUSY:
+						case 0, abi.EIO, abi.ESTALE, abi.ENOENT, abi.EEXIST, abi.ENOTDIR, abi.EISDIR, abi.EPERM, abi.ENOTEMPTY, abi.EINVAL, abi.EBUSY, abi.EXDEV:
 						default:
 							t.Errorf("%v", err)
 						}
@@ -310,6 +310,8 @@ func TestRestartStress(t *testing.T) {
 				})
 			}
 			for range 40 {
+				k.Unlink(ctx, su(), "/a", 0)
+				k.Mkdir(ctx, su(), "/a", 0o755)
 				if _, err := k.Mount(ctx, su(), MountArgs{Type: "mem", Dir: "/a"}); err == nil {
 					runtime.Gosched()
 				}

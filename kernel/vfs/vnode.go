@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/rumpus-kernel/rumpus/kernel/event"
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
 	"github.com/rumpus-kernel/rumpus/modapi/vfsops"
 )
@@ -31,6 +32,7 @@ type Vnode struct {
 	mounted atomic.Pointer[Mount] // what is mounted here
 	data    atomic.Pointer[fileData]
 	assoc   Assoc
+	notes   event.Klist // knotes: who wants to know what happens to the file
 
 	link *dirLink // of directories: where they are; protected by m.treeMu
 
@@ -98,16 +100,18 @@ func (v *Vnode) err() error {
 
 // kill makes v dead. It does not wait for operations in progress.
 func (v *Vnode) kill(e abi.Errno) {
-	v.dead.CompareAndSwap(0, int32(e))
+	if v.dead.CompareAndSwap(0, int32(e)) {
+		v.note(abi.NOTE_REVOKE)
+	}
 }
 
 // goodType reports whether a component may say that a file is of type t.
 func goodType(t abi.VType) bool { return t >= abi.VREG && t <= abi.VFIFO }
 
-// vget finds or makes the vnode of an entry that the file system answered, and
-// takes a reference. fresh says that no mutator can have overtaken the answer,
+// vget finds or makes the vnode of an entry that b answered, and takes a
+// reference. fresh says that no mutator can have overtaken the answer,
 // so that its attributes may be cached. EIO for an entry that cannot be.
-func (m *Mount) vget(e *vfsops.Entry, fresh bool) (*Vnode, error) {
+func (m *Mount) vget(b *binding, e *vfsops.Entry, fresh bool) (*Vnode, error) {
 	va := &e.Vattr
 	if e.Handle.FS != m.fsid || e.Handle.File == 0 || e.Handle.File != va.Fileid || e.Handle.Gen != va.Gen || !goodType(va.Type) || va.Size < 0 {
 		m.vfs.o.Log.Error("file system answered an impossible entry", "mount", m.dir, "handle", e.Handle.String(), "type", va.Type.String())
@@ -115,7 +119,7 @@ func (m *Mount) vget(e *vfsops.Entry, fresh bool) (*Vnode, error) {
 	}
 	k := vkey{va.Fileid, va.Gen}
 	m.vmu.Lock()
-	if m.gone.Load() {
+	if m.gone.Load() || !m.current(b) {
 		m.vmu.Unlock()
 		return nil, abi.EIO
 	}
@@ -127,7 +131,7 @@ func (m *Mount) vget(e *vfsops.Entry, fresh bool) (*Vnode, error) {
 			m.vfs.o.Log.Error("file changed its type", "mount", m.dir, "handle", e.Handle.String())
 			return nil, fmt.Errorf("handle %v changed its type: %w", e.Handle, abi.EIO)
 		}
-		v.refresh(va, fresh)
+		v.refresh(b, va, fresh)
 		return v, nil
 	}
 	v = m.newVnode(e)

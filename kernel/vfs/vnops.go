@@ -123,11 +123,11 @@ func (p *parentOp) creation(call func() (vfsops.Mutated, error)) (*Vnode, error)
 		p.dir.invalidate()
 		return nil, err
 	}
-	p.dir.apply(&res.Dir)
+	p.dir.apply(p.b, &res.Dir)
 	if res.Node.Handle == m.root.handle() {
 		return nil, abi.EIO
 	}
-	v, err := m.vget(&res.Node, true)
+	v, err := m.vget(p.b, &res.Node, true)
 	if err != nil {
 		m.vfs.nc.remove(p.dir, p.name)
 		return nil, err
@@ -138,7 +138,12 @@ func (p *parentOp) creation(call func() (vfsops.Mutated, error)) (*Vnode, error)
 			return nil, err
 		}
 	}
-	m.cacheName(p.dir, p.name, v, nil)
+	m.cacheName(p.b, p.dir, p.name, v, nil)
+	if v.typ == abi.VDIR {
+		p.dir.note(abi.NOTE_WRITE | abi.NOTE_LINK)
+	} else {
+		p.dir.note(abi.NOTE_WRITE)
+	}
 	return v, nil
 }
 
@@ -314,7 +319,8 @@ func (fs *VFS) link(ctx context.Context, v *Vnode, wnew Where, path string) erro
 			v.invalidate()
 			return err
 		}
-		v.apply(&got.Node.Vattr)
+		v.apply(p.b, &got.Node.Vattr)
+		v.note(abi.NOTE_LINK)
 		same := n == v
 		n.put()
 		if !same {
@@ -397,10 +403,15 @@ func (p *parentOp) remove(rmdir bool) error {
 		}
 		return err
 	}
-	p.dir.apply(&res.Dir)
+	p.dir.apply(p.b, &res.Dir)
 	m.spellings(p.dir)
-	m.cacheName(p.dir, p.name, nil, nil)
-	v.removed(&res.Victim, rmdir)
+	m.cacheName(p.b, p.dir, p.name, nil, nil)
+	v.removed(p.b, &res.Victim, rmdir)
+	if rmdir {
+		p.dir.note(abi.NOTE_WRITE | abi.NOTE_LINK)
+	} else {
+		p.dir.note(abi.NOTE_WRITE)
+	}
 	return nil
 }
 
@@ -435,9 +446,9 @@ func (v *Vnode) pinLocked(ctx context.Context, b *binding, va *abi.Vattr, own in
 
 // removed takes note that a name of v has gone; va are its new attributes.
 // Preconditions: v is locked.
-func (v *Vnode) removed(va *abi.Vattr, dir bool) {
+func (v *Vnode) removed(b *binding, va *abi.Vattr, dir bool) {
 	if va.Type == v.typ {
-		v.apply(va)
+		v.apply(b, va)
 	} else {
 		// The file system said nothing: count ourselves, and ask.
 		v.amu.Lock()
@@ -455,5 +466,8 @@ func (v *Vnode) removed(va *abi.Vattr, dir bool) {
 		v.va.Nlink = 0
 		v.amu.Unlock()
 		v.unlinked.Store(true)
+		v.note(abi.NOTE_DELETE)
+	} else {
+		v.note(abi.NOTE_LINK)
 	}
 }
