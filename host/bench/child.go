@@ -23,7 +23,10 @@ const (
 	roleGRPCHost = "grpc-host" // a go-plugin host that forwards to a component
 )
 
-const argEnv = "RUMPUS_BENCH_ARG"
+const (
+	argEnv     = "RUMPUS_BENCH_ARG"
+	profileEnv = "RUMPUS_BENCH_PROFILE" // where a client process writes its CPU profile
+)
 
 // childEnd bounds how long a child may take to end.
 const childEnd = 5 * time.Second
@@ -120,6 +123,14 @@ func clientRole(socket string) int {
 		return 1
 	}
 	defer c.Exit()
+	if file := os.Getenv(profileEnv); file != "" {
+		stop, err := profile(file)
+		if err != nil {
+			fmt.Fprintf(os.Stderr, "rumpus-bench: %v\n", err)
+			return 1
+		}
+		defer stop()
+	}
 	dec := json.NewDecoder(os.Stdin)
 	for {
 		var t task

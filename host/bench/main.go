@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"regexp"
 	"runtime/pprof"
 	"syscall"
@@ -60,7 +59,7 @@ func parse(args []string, stderr io.Writer) (*config, error) {
 	fs.BoolVar(&c.gc, "gc", true, "force the garbage collector every 100 ms meanwhile")
 	fs.BoolVar(&c.list, "list", false, "list operations, measure nothing")
 	fs.StringVar(&c.results, "results", "", "append the table to this `file`")
-	fs.StringVar(&c.cpuprof, "cpuprofile", "", "write a CPU profile of this process to `file`")
+	fs.StringVar(&c.cpuprof, "cpuprofile", "", "write a CPU profile of this process to `file`, and one of the last client process to file.client")
 	fs.Usage = func() { fmt.Fprint(stderr, usage); fs.PrintDefaults() }
 	if err := fs.Parse(args); err != nil {
 		return nil, err
@@ -138,6 +137,10 @@ func (c *config) wantsPath(path string) bool {
 // measureAll starts what is needed and makes the rows, operation by operation,
 // so that what is compared is measured at about the same time.
 func (c *config) measureAll(stderr io.Writer) ([]Row, error) {
+	if c.cpuprof != "" {
+		os.Setenv(profileEnv, c.cpuprof+".client")
+		defer os.Unsetenv(profileEnv)
+	}
 	r, err := newRig(stderr, c.wantsPath)
 	if err != nil {
 		return nil, err
@@ -148,15 +151,11 @@ func (c *config) measureAll(stderr io.Writer) ([]Row, error) {
 	signal.Notify(quit, syscall.SIGINT, syscall.SIGTERM)
 	defer signal.Stop(quit)
 	if c.cpuprof != "" {
-		f, err := os.Create(filepath.Clean(c.cpuprof))
+		stop, err := profile(c.cpuprof)
 		if err != nil {
 			return nil, err
 		}
-		defer f.Close()
-		if err := pprof.StartCPUProfile(f); err != nil {
-			return nil, err
-		}
-		defer pprof.StopCPUProfile()
+		defer stop()
 	}
 	rows := []Row{}
 	for _, op := range operations {
@@ -210,4 +209,17 @@ func (c *config) measureOne(r *rig, op string, n int, quit <-chan os.Signal) ([]
 		}
 	}
 	return rows, nil
+}
+
+// profile writes a CPU profile to file until stop is called.
+func profile(file string) (stop func(), err error) {
+	f, err := os.Create(file)
+	if err != nil {
+		return nil, err
+	}
+	if err := pprof.StartCPUProfile(f); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return func() { pprof.StopCPUProfile(); f.Close() }, nil
 }
