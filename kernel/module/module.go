@@ -323,6 +323,13 @@ func (m *Manager) start(ctx context.Context, s StartSpec, p hyper.Plugin, chain 
 			m.d.Msg.Printf("%s: %v", i.Name, err)
 		}
 	}
+	m.tab.Lock()
+	ended := m.inst[i.Name] != i // by KillAll, which waits for nobody
+	m.tab.Unlock()
+	if ended {
+		p.Stop(ctx)
+		return fmt.Errorf("instance %s: %w", i.Name, ErrEnded)
+	}
 	if m.d.Started != nil {
 		m.d.Started(i)
 	}

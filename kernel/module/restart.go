@@ -108,15 +108,23 @@ func (m *Manager) Up(ctx context.Context, i *Instance, p hyper.Plugin) error {
 		}
 	}
 	m.tab.Lock()
-	i.state = Running
-	i.proc = p
-	i.restarts++
 	fs := m.factionsLocked(i)
 	m.tab.Unlock()
 	for _, f := range fs {
 		if err := f.Up(ctx, i.Name); err != nil {
 			m.d.Msg.Printf("%s: restart: %v", i.Name, err)
 		}
+	}
+	m.tab.Lock()
+	ended := m.inst[i.Name] != i || i.state != Restarting // by KillAll, which waits for nobody
+	if !ended {
+		i.state = Running // who sees this finds everything put back
+		i.proc = p
+		i.restarts++
+	}
+	m.tab.Unlock()
+	if ended {
+		return fmt.Errorf("instance %s: %w", i.Name, ErrEnded)
 	}
 	m.d.Msg.Printf("%s: restarted as process %d, epoch %d", i.Name, p.Pid(), i.epoch)
 	return nil
