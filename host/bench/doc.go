@@ -20,7 +20,8 @@
 // A row is one operation on one path with one or four concurrent callers:
 // median and 99th percentile of an operation's time, operations a second, CPU
 // time of all processes for an operation, and the ratio of the median to
-// Linux's in the same run (below 1 is faster than Linux).
+// Linux's in the same run (below 1 is faster than Linux; for a stream of data,
+// whose writes are buffered, the ratio of the rates).
 //
 // How it is measured. Callers begin together and work for the row's time (-t)
 // after a warm-up of a tenth of it. Operations shorter than 2 us are timed in
