@@ -193,3 +193,58 @@ func TestDeathDuringRemount(t *testing.T) {
 	k.ok(k.AttachFS("vfs", "mem", d, variants[0].caps))
 	k.ok(k.Remount(ctx, "vfs"))
 }
+
+// TestLateAnswer lets a process die and its successor take over while a call
+// to the old one is on its way: what the old one answers stays out of the
+// caches of the new one.
+func TestLateAnswer(t *testing.T) {
+	for _, v := range variants[:4] {
+		for _, op := range []string{"mkdir", "lookup", "rmdir"} {
+			t.Run(v.name+"/"+op, func(t *testing.T) {
+				k := newKern(t, v, Options{})
+				other := &memType{}
+				k.ok(k.AttachFS("", "other", memVariant{other, variants[0].wrap}, variants[0].caps))
+				k.ok(k.Mkdir(ctx, su(), "/dev", 0o755))
+				k.ok(k.Mkdir(ctx, su(), "/gone", 0o755))
+				_, err := k.Mount(ctx, su(), MountArgs{Type: "other", Dir: "/dev"})
+				k.ok(err)
+				done := false
+				k.fs().hook = func(o string) error {
+					if o == op && !done {
+						done = true
+						k.InstanceDown("vfs")
+						k.ok(k.AttachFS("vfs", "mem", v.fsType(k.mt), v.caps))
+						k.ok(k.Remount(ctx, "vfs"))
+						k.InstanceUp("vfs")
+					}
+					return nil
+				}
+				k.nc.purge()
+				switch op {
+				case "mkdir":
+					k.is(k.Mkdir(ctx, su(), "/x", 0o755), abi.EIO)
+				case "lookup":
+					_, err := k.Stat(ctx, su(), "/gone", true)
+					k.is(err, abi.EIO)
+				case "rmdir":
+					k.Rmdir(ctx, su(), "/gone")
+				}
+				if !done {
+					t.Fatal("the process did not die")
+				}
+				// The new one has the mount point and nothing else.
+				if n := len(k.ls("/")) - 2; n != 1 {
+					t.Errorf("%d files", n)
+				}
+				if st := k.stat("/"); st.Nlink != 3 {
+					t.Errorf("nlink %d of the root", st.Nlink)
+				}
+				_, err = k.Stat(ctx, su(), "/gone", true)
+				k.is(err, abi.ENOENT)
+				k.ok(k.Mkdir(ctx, su(), "/gone", 0o755))
+				k.ok(k.Unmount(ctx, su(), "/dev", 0))
+				k.ok(k.Rmdir(ctx, su(), "/dev"))
+			})
+		}
+	}
+}
