@@ -9,6 +9,7 @@ import (
 
 	"github.com/rumpus-kernel/rumpus/modapi"
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
+	"github.com/rumpus-kernel/rumpus/modapi/ring"
 	"github.com/rumpus-kernel/rumpus/modapi/stream"
 	"github.com/rumpus-kernel/rumpus/modapi/wire"
 )
@@ -26,6 +27,11 @@ type Options struct {
 	Epoch    abi.Epoch     // this generation of its process, from 1
 	Log      modapi.Logger // the component's log lines; nil: the kernel's of each module
 	Stream   stream.Options
+	// Ring is the shared memory that the component was given as well; it is
+	// the Link's. nil: there is the stream only. A component whose modules do
+	// not say modapi.CapRing does not use it.
+	Ring     *ring.Mem
+	Counters *ring.Counters // of the ring; nil: nowhere
 }
 
 // Link is the connection to one component process.
@@ -54,11 +60,27 @@ func Open(ctx context.Context, nc net.Conn, ctl Control, opt Options) (*Link, er
 	l.mu.Lock() // upcalls wait until the modules are known
 	l.conn = stream.New(nc, (*upcalls)(l), opt.Stream)
 	l.mu.Unlock()
-	if err := l.info(ctx); err != nil {
+	err := l.info(ctx)
+	if opt.Ring != nil && (err != nil || !l.hasRing()) {
+		opt.Ring.Unmap()
+	} else if opt.Ring != nil {
+		_, err = ring.Attach(l.conn, opt.Ring, ring.Options{Serve: true, Own: true, Workers: opt.Stream.Workers, Counters: opt.Counters})
+	}
+	if err != nil {
 		l.Close()
 		return nil, fmt.Errorf("ask the component for its modules: %w", err)
 	}
 	return l, nil
+}
+
+// hasRing reports whether the component can use the ring.
+func (l *Link) hasRing() bool {
+	for _, m := range l.mods {
+		if m.info.Caps&modapi.CapRing == 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // Modules are the modules of the process.

@@ -46,9 +46,16 @@ func (s *Server) Life(ctx context.Context, frame []byte) ([]byte, error) {
 
 func (s *Server) serveLife(ctx context.Context, h *wire.Header, args []byte, a *answer) error {
 	if h.Op == wire.OpInfo {
+		s.mu.RLock()
+		ring := s.ring != nil
+		s.mu.RUnlock()
 		var r wire.InfoRes
 		for _, m := range s.mods {
-			r.Mods = append(r.Mods, m.m.Info())
+			info := m.m.Info()
+			if ring {
+				info.Caps |= modapi.CapRing
+			}
+			r.Mods = append(r.Mods, info)
 		}
 		a.data = r.Append(nil)
 		return nil

@@ -12,6 +12,7 @@ import (
 	"github.com/rumpus-kernel/rumpus/modapi"
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
 	"github.com/rumpus-kernel/rumpus/modapi/devops"
+	"github.com/rumpus-kernel/rumpus/modapi/ring"
 	"github.com/rumpus-kernel/rumpus/modapi/sockops"
 	"github.com/rumpus-kernel/rumpus/modapi/stream"
 	"github.com/rumpus-kernel/rumpus/modapi/vfsops"
@@ -44,6 +45,7 @@ type Server struct {
 
 	mu       sync.RWMutex
 	conn     *stream.Conn
+	ring     *ring.Mem // to go beside the stream; nil: none
 	epoch    abi.Epoch
 	fstypes  map[string]fstype
 	chrs     map[uint32]chr
@@ -136,6 +138,22 @@ func New(mods []modapi.Module, opt Options) *Server {
 // SetGranted replaces Options.Granted, before the first Init.
 func (s *Server) SetGranted(files map[string]*os.File) { s.opt.Granted = files }
 
+// SetRing gives the server the shared memory of a ring (package ring), before
+// ServeStream and any life frame. The kernel is then told modapi.CapRing.
+func (s *Server) SetRing(f *os.File) error {
+	if !ring.Enabled() {
+		return nil
+	}
+	m, err := ring.Map(f)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.ring = m
+	s.mu.Unlock()
+	return nil
+}
+
 // ServeStream serves the kernel on nc until the connection ends or ctx does,
 // and returns why: io.EOF when the kernel went away. A server has one stream;
 // another one is EBUSY.
@@ -149,6 +167,11 @@ func (s *Server) ServeStream(ctx context.Context, nc net.Conn) error {
 	opt := s.opt.Stream
 	opt.Epoch = s.epoch
 	c := stream.New(nc, s, opt)
+	if s.ring != nil {
+		if _, err := ring.Attach(c, s.ring, ring.Options{Second: true, Serve: true, Workers: opt.Workers}); err != nil {
+			c.Fail(err) // it has been promised, perhaps
+		}
+	}
 	s.conn = c
 	s.mu.Unlock()
 	close(s.ready)
@@ -195,7 +218,7 @@ func (s *Server) Serve(ctx context.Context, req *stream.Request) {
 			}
 		}()
 	}
-	a := answer{}
+	a := answer{req: req}
 	err := s.serve(ctx, req, &a)
 	if err == nil {
 		req.Reply(0, a.args, a.payload())
@@ -219,17 +242,22 @@ func errText(op wire.Op, err error) []byte {
 
 // answer is what a request is answered with.
 type answer struct {
+	req  *stream.Request
 	args []byte
+	mem  []byte  // of room: buf's, or shared with the kernel
 	buf  *[]byte // from the pool
 	data []byte  // or the module's
-	n    int     // bytes of buf that count
+	n    int     // bytes of mem that count
 	one  [1][]byte
 }
 
 // room is a buffer for the payload of the reply.
 func (a *answer) room(n int) abi.Iov {
-	a.buf = stream.GetBuf(n)
-	a.one[0] = *a.buf
+	if a.mem = a.req.Room(n); a.mem == nil {
+		a.buf = stream.GetBuf(n)
+		a.mem = *a.buf
+	}
+	a.one[0] = a.mem
 	return a.one[:]
 }
 
@@ -237,8 +265,8 @@ func (a *answer) payload() abi.Iov {
 	switch {
 	case a.data != nil:
 		a.one[0] = a.data
-	case a.buf != nil && a.n > 0:
-		a.one[0] = (*a.buf)[:a.n]
+	case a.n > 0:
+		a.one[0] = a.mem[:a.n]
 	default:
 		return nil
 	}

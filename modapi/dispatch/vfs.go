@@ -173,7 +173,7 @@ func (q ask) lookup(fs vfsops.FS) error {
 	if len(res.Trace) > 0 {
 		size := wire.TraceSize(len(res.Trace))
 		q.a.room(size)
-		(*wire.Trace)(&res.Trace).Append((*q.a.buf)[:0])
+		(*wire.Trace)(&res.Trace).Append(q.a.mem[:0])
 		q.a.n = size
 	}
 	return nil
@@ -193,7 +193,7 @@ func (q ask) readdir(fs vfsops.FS) error {
 		return err
 	}
 	q.a.room(room)
-	b := (*q.a.buf)[:0]
+	b := q.a.mem[:0]
 	for i := range res.Entries {
 		if len(b)+wire.DirentSize+len(res.Entries[i].Name) > room {
 			res.EOF = false // the rest comes with the next request

@@ -67,22 +67,6 @@ type call struct {
 	id  atomic.Uint64
 }
 
-// Options of an End.
-type Options struct {
-	// Second says that this is the second side, the one that was handed the
-	// memory. The first side's calls go by the first half.
-	Second bool
-	// Serve has the peer's calls served.
-	Serve bool
-	// Own copies the payload of requests before they are served, as for a
-	// handler that believes what it has read.
-	Own bool
-	// Workers bounds the requests served at a time (64).
-	Workers int
-	// Counters count; nil: nowhere.
-	Counters *Counters
-}
-
 // Attach puts memory to use beside a connection. m belongs to the End, which
 // ends with the connection. Calls of c go by the ring from then on where they
 // can.

@@ -27,5 +27,21 @@ type Counters struct {
 	Rescued modapi.Counter // complete without a ring of the bell
 }
 
+// Options of an End.
+type Options struct {
+	// Second says that this is the second side, the one that was handed the
+	// memory. The first side's calls go by the first half.
+	Second bool
+	// Serve has the peer's calls served.
+	Serve bool
+	// Own copies the payload of requests before they are served, as for a
+	// handler that believes what it has read.
+	Own bool
+	// Workers bounds the requests served at a time (64).
+	Workers int
+	// Counters count; nil: nowhere.
+	Counters *Counters
+}
+
 // discard counts where nobody looks.
 var discard Counters

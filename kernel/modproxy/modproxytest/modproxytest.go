@@ -1,6 +1,6 @@
 // Package modproxytest lets tests reach modules as the kernel reaches those of
 // another process: through dispatch, a socket pair, and modproxy. Importing it
-// adds the binding "stream" to modtest.Bindings:
+// adds the bindings "stream" and, where it can be, "ring" to modtest.Bindings:
 //
 //	import _ "github.com/rumpus-kernel/rumpus/kernel/modproxy/modproxytest"
 package modproxytest
@@ -17,12 +17,18 @@ import (
 	"github.com/rumpus-kernel/rumpus/modapi"
 	"github.com/rumpus-kernel/rumpus/modapi/dispatch"
 	"github.com/rumpus-kernel/rumpus/modapi/modtest"
+	"github.com/rumpus-kernel/rumpus/modapi/ring"
 )
 
 func init() {
 	modtest.RegisterBinding(modtest.Binding{Name: "stream", Bind: func(tb testing.TB, mods []modapi.Module, grants map[string]*os.File) []modapi.Module {
 		return Open(tb, dispatch.New(mods, dispatch.Options{Granted: grants, EvcntPeriod: 10 * time.Millisecond}), nil).Modules()
 	}})
+	if ring.Supported() {
+		modtest.RegisterBinding(modtest.Binding{Name: "ring", Bind: func(tb testing.TB, mods []modapi.Module, grants map[string]*os.File) []modapi.Module {
+			return OpenRing(tb, dispatch.New(mods, dispatch.Options{Granted: grants, EvcntPeriod: 10 * time.Millisecond}), nil).Modules()
+		}})
+	}
 }
 
 // Pair makes a connected pair of unix stream sockets.
@@ -48,6 +54,29 @@ func Pair(tb testing.TB) (a, b net.Conn) {
 // With ctl, life requests go that way. All of it ends with the test.
 func Open(tb testing.TB, s *dispatch.Server, ctl modproxy.Control) *modproxy.Link {
 	tb.Helper()
+	return open(tb, s, ctl, modproxy.Options{Instance: "test", Epoch: 1})
+}
+
+// OpenRing is Open with a ring beside the stream.
+func OpenRing(tb testing.TB, s *dispatch.Server, ctl modproxy.Control) *modproxy.Link {
+	tb.Helper()
+	f, err := ring.Create(true)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer f.Close()
+	m, err := ring.Map(f)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if err := s.SetRing(f); err != nil {
+		tb.Fatal(err)
+	}
+	return open(tb, s, ctl, modproxy.Options{Instance: "test", Epoch: 1, Ring: m})
+}
+
+func open(tb testing.TB, s *dispatch.Server, ctl modproxy.Control, opt modproxy.Options) *modproxy.Link {
+	tb.Helper()
 	host, comp := Pair(tb)
 	served := make(chan struct{})
 	go func() {
@@ -58,7 +87,7 @@ func Open(tb testing.TB, s *dispatch.Server, ctl modproxy.Control) *modproxy.Lin
 		comp.Close()
 		<-served
 	})
-	l, err := modproxy.Open(tb.Context(), host, ctl, modproxy.Options{Instance: "test", Epoch: 1})
+	l, err := modproxy.Open(tb.Context(), host, ctl, opt)
 	if err != nil {
 		tb.Fatal(err)
 	}
