@@ -101,11 +101,22 @@ func newHost(o Options) (*host, int) {
 	for _, c := range h.cfg.Enabled() {
 		policy[c.Name] = supervise.Policy{Grants: c.Grant, StartTimeout: c.StartTimeout, Budget: c.Restart.Budget, Window: c.Restart.Window}
 	}
-	h.sup = supervise.NewSupervisor(func(name string) (string, error) { return h.cfg.PluginPath(name, dir) }, policy, h.log)
+	h.sup = supervise.NewSupervisor(func(name string) (string, error) {
+		path, err := h.cfg.PluginPath(name, dir)
+		if err != nil {
+			return "", noPlugin{err}
+		}
+		return path, nil
+	}, policy, h.log)
 	h.sup.Deadline = o.deadline
 	h.k = kernel.New(h.kernelOptions())
 	return h, 0
 }
+
+// noPlugin is the error of a plugin that is not there: ENOENT, with its text.
+type noPlugin struct{ error }
+
+func (noPlugin) Unwrap() error { return abi.ENOENT }
 
 // openLog opens the host's log: hclog, quiet by default.
 func (h *host) openLog() error {
