@@ -1,6 +1,9 @@
 package wire
 
 import (
+	"encoding/binary"
+	"slices"
+
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
 )
 
@@ -128,18 +131,74 @@ func (m *SyscallReq) code(c *coder) {
 	c.bytes(&m.Addr, abi.SockaddrMaxLen)
 }
 
-// Append codes m at the end of b.
+// sysHead is the length of what a SyscallReq begins with, of fixed size.
+const sysHead = 4 + 4 + 6*8
+
+// Append codes m at the end of b. It and Parse do by hand what code says, as
+// every system call of a remote client passes here.
 func (m *SyscallReq) Append(b []byte) []byte {
-	c := coder{b: b}
-	m.code(&c)
-	return c.b
+	le, n := binary.LittleEndian, len(b)
+	b = slices.Grow(b, sysHead+3*4+len(m.Path[0])+len(m.Path[1])+len(m.Addr))[:n+sysHead]
+	p := b[n:]
+	le.PutUint32(p, uint32(m.Num))
+	le.PutUint32(p[4:], uint32(m.Lid))
+	for i, v := range m.A {
+		le.PutUint64(p[8+8*i:], v)
+	}
+	for i := range m.Path {
+		b = append(le.AppendUint32(b, uint32(len(m.Path[i]))), m.Path[i]...)
+	}
+	return append(le.AppendUint32(b, uint32(len(m.Addr))), m.Addr...)
 }
 
 // Parse decodes m from all of b.
 func (m *SyscallReq) Parse(b []byte) error {
-	c := coder{b: b, dec: true}
+	if m.parse(b) {
+		return nil
+	}
+	c := coder{b: b, dec: true} // it says what is wrong
 	m.code(&c)
 	return c.end()
+}
+
+// parse is Parse of what is well formed; false leaves m in any state.
+func (m *SyscallReq) parse(b []byte) bool {
+	if len(b) < sysHead {
+		return false
+	}
+	le := binary.LittleEndian
+	m.Num, m.Lid = int32(le.Uint32(b)), int32(le.Uint32(b[4:]))
+	for i := range m.A {
+		m.A[i] = le.Uint64(b[8+8*i:])
+	}
+	b = b[sysHead:]
+	var p []byte
+	ok := true
+	for i := range m.Path {
+		if p, b, ok = piece(b, maxPath); !ok {
+			return false
+		}
+		m.Path[i] = string(p)
+	}
+	m.Addr, b, ok = piece(b, abi.SockaddrMaxLen)
+	return ok && len(b) == 0
+}
+
+// piece cuts a byte string with its length before it off b; an empty one is
+// nil.
+func piece(b []byte, max uint32) (p, rest []byte, ok bool) {
+	if len(b) < 4 {
+		return nil, nil, false
+	}
+	n := binary.LittleEndian.Uint32(b)
+	b = b[4:]
+	if n > max || uint64(n) > uint64(len(b)) {
+		return nil, nil, false
+	}
+	if n > 0 {
+		p = b[:n:n]
+	}
+	return p, b[n:], true
 }
 
 // SyscallRes answers a system call; Out is the payload and NO its length.
@@ -156,14 +215,21 @@ func (m *SyscallRes) code(c *coder) {
 
 // Append codes m at the end of b.
 func (m *SyscallRes) Append(b []byte) []byte {
-	c := coder{b: b}
-	m.code(&c)
-	return c.b
+	le := binary.LittleEndian
+	b = le.AppendUint64(le.AppendUint64(b, m.R[0]), m.R[1])
+	return append(le.AppendUint32(b, uint32(len(m.Addr))), m.Addr...)
 }
 
 // Parse decodes m from all of b.
 func (m *SyscallRes) Parse(b []byte) error {
-	c := coder{b: b, dec: true}
+	if len(b) >= 16 {
+		if p, rest, ok := piece(b[16:], abi.SockaddrMaxLen); ok && len(rest) == 0 {
+			le := binary.LittleEndian
+			m.R, m.Addr = [2]uint64{le.Uint64(b), le.Uint64(b[8:])}, p
+			return nil
+		}
+	}
+	c := coder{b: b, dec: true} // it says what is wrong
 	m.code(&c)
 	return c.end()
 }
