@@ -28,12 +28,14 @@ import (
 	"sync"
 	"time"
 
+	"github.com/rumpus-kernel/rumpus/kernel/clock"
 	"github.com/rumpus-kernel/rumpus/kernel/dev"
 	"github.com/rumpus-kernel/rumpus/kernel/evcnt"
 	"github.com/rumpus-kernel/rumpus/kernel/file"
 	"github.com/rumpus-kernel/rumpus/kernel/hyper"
 	"github.com/rumpus-kernel/rumpus/kernel/kauth"
 	"github.com/rumpus-kernel/rumpus/kernel/kprintf"
+	"github.com/rumpus-kernel/rumpus/kernel/kthread"
 	"github.com/rumpus-kernel/rumpus/kernel/module"
 	"github.com/rumpus-kernel/rumpus/kernel/proc"
 	"github.com/rumpus-kernel/rumpus/kernel/socket"
@@ -61,6 +63,7 @@ type Options struct {
 	Mounts      []vfs.MountArgs                   // in order; nil and a vfs component: tmpfs on /, devfs on /dev
 	Ifs         []sockops.IfConfig                // nil: lo0
 	Sysctl      map[string]string                 // set at the end of boot
+	ModulePath  string                            // kern.module.path, for who reads it: the host does the looking
 	Hostname    string                            // "" = the host's
 	NCPU        int                               // 0 = the host's
 	MemLimit    int64                             // bytes of file pages; 0 = a quarter of the memory
@@ -102,18 +105,20 @@ type Kernel struct {
 	hyp  hyper.Hyper
 	boot time.Time
 
-	VFS    *vfs.VFS
-	Socket *socket.Layer
-	Dev    *dev.Switch
-	Sysctl *sysctl.Tree
-	Evcnt  *evcnt.Set
-	Msg    *kprintf.Msgbuf
-	Procs  *proc.Table
-	Files  *file.Table
-	Pipes  *file.Pipes
-	Mod    *module.Manager
-	Auth   *kauth.Auth
-	sys    *syscall.Kernel
+	VFS      *vfs.VFS
+	Socket   *socket.Layer
+	Dev      *dev.Switch
+	Sysctl   *sysctl.Tree
+	Evcnt    *evcnt.Set
+	Msg      *kprintf.Msgbuf
+	Procs    *proc.Table
+	Files    *file.Table
+	Pipes    *file.Pipes
+	Mod      *module.Manager
+	Callouts *clock.Callouts
+	Threads  *kthread.Table
+	Auth     *kauth.Auth
+	sys      *syscall.Kernel
 
 	mu       sync.Mutex
 	state    State    // protected by mu
@@ -188,7 +193,8 @@ func (k *Kernel) SetBoothowto(howto int) {
 func Getversion() abi.KernVersion { return abi.KernVersionCurrent }
 
 // Panic stops the kernel at once: nothing is synced, the components are ended,
-// the message buffer stays. The host process goes on.
+// the message buffer stays. The host process goes on. Modules bound in this
+// process cannot be ended by force; what they have running stays.
 func (k *Kernel) Panic(format string, args ...any) {
 	s := fmt.Sprintf(format, args...)
 	k.mu.Lock()
