@@ -110,6 +110,7 @@ func newHost(o Options) (*host, int) {
 	}, policy, h.log)
 	h.sup.Deadline = o.deadline
 	h.k = kernel.New(h.kernelOptions())
+	h.sup.Evcnt = func(group, name string) *modapi.Counter { return h.k.Evcnt.Attach(group, name) }
 	return h, 0
 }
 

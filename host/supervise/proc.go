@@ -41,6 +41,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -55,6 +56,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
+	"github.com/rumpus-kernel/rumpus/modapi/ring"
 	"github.com/rumpus-kernel/rumpus/modapi/serve"
 )
 
@@ -96,6 +98,7 @@ type Process struct {
 	l        *launcher
 	pid      int
 	stream   net.Conn
+	ring     *os.File // shared memory, nil if there are no rings
 	conn     *grpc.ClientConn
 	live     int // write end of the liveness pipe; closed once by closeLive
 	liveOnce sync.Once
@@ -266,6 +269,18 @@ func (p *Process) wire(s *Spec) error {
 		}
 		child = append(child, fd)
 	}
+	ringFd := ""
+	if ring.Enabled() {
+		if p.ring, err = ring.Create(true); err != nil {
+			return fail("ring", err)
+		}
+		fd, err := dupFd(p.ring)
+		if err != nil {
+			return fail("ring", err)
+		}
+		ringFd = strconv.Itoa(3 + len(child))
+		child = append(child, fd)
+	}
 	if p.l, err = newLauncher(s.Path, child); err != nil {
 		return err
 	}
@@ -273,6 +288,7 @@ func (p *Process) wire(s *Spec) error {
 	p.l.env = append([]string{ // the first of a name counts
 		serve.EnvInstance + "=" + s.Instance,
 		serve.EnvGrants + "=" + grants,
+		serve.EnvRing + "=" + ringFd,
 		serve.EnvLogLevel + "=" + s.Log.GetLevel().String(),
 	}, s.Env...)
 	p.l.env = append(p.l.env, "PATH=/usr/local/bin:/usr/bin:/bin", "HOME=/", "TMPDIR=/tmp")
@@ -374,6 +390,9 @@ func (p *Process) closeLive() {
 
 // closeStream closes the data plane's host end.
 func (p *Process) closeStream() {
+	if p.ring != nil {
+		p.ring.Close()
+	}
 	if p.stream != nil {
 		p.stream.Close()
 	}
@@ -385,6 +404,20 @@ func (p *Process) Pid() int { return p.pid }
 // Stream is the host's end of the data plane. It stays open after the death,
 // so that what the process still sent can be read, until Kill.
 func (p *Process) Stream() net.Conn { return p.stream }
+
+// TakeRing maps the shared memory of the process's ring, once, for the caller
+// to attach or unmap. nil: there is none, or not any more.
+func (p *Process) TakeRing() *ring.Mem {
+	if p.ring == nil {
+		return nil
+	}
+	m, err := ring.Map(p.ring)
+	p.ring.Close()
+	if err != nil {
+		return nil
+	}
+	return m
+}
 
 // Dead is closed when the process has ended, within milliseconds.
 func (p *Process) Dead() <-chan struct{} { return p.l.dead }

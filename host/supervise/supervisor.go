@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"os"
 	"sync"
 	"syscall"
@@ -15,6 +17,8 @@ import (
 	"github.com/rumpus-kernel/rumpus/kernel/modproxy"
 	"github.com/rumpus-kernel/rumpus/kernel/module"
 	"github.com/rumpus-kernel/rumpus/modapi"
+	"github.com/rumpus-kernel/rumpus/modapi/ring"
+	"github.com/rumpus-kernel/rumpus/modapi/abi"
 	"github.com/rumpus-kernel/rumpus/modapi/stream"
 	"github.com/rumpus-kernel/rumpus/modapi/wire"
 )
@@ -47,6 +51,10 @@ type Supervisor struct {
 	// class; nil is the class's own (wire.Class.Deadline). Set it before the
 	// first Load.
 	Deadline func(wire.Class) time.Duration
+
+	// Evcnt makes a counter of the kernel; nil: nothing is counted. Set it
+	// before the first Load.
+	Evcnt func(group, name string) *modapi.Counter
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -162,12 +170,12 @@ func (s *Supervisor) Load(ctx context.Context, spec hyper.PluginSpec) (_ hyper.P
 	if err != nil {
 		return nil, err
 	}
-	link, err := modproxy.Open(ctx, p.Stream(), p, modproxy.Options{Instance: spec.Instance, Epoch: spec.Epoch, Stream: stream.Options{Deadline: s.Deadline}})
+	link, err := modproxy.Open(ctx, p.Stream(), p, modproxy.Options{Instance: spec.Instance, Epoch: spec.Epoch, Ring: p.TakeRing(), Counters: ring.NewCounters(s.Evcnt), Stream: stream.Options{Deadline: s.Deadline}})
 	if err != nil {
 		p.Kill()
 		return nil, &StartError{Instance: spec.Instance, Path: path, Reason: err}
 	}
-	pl := &plug{p: p, link: link, done: make(chan struct{}), drop: func() { s.drop(spec.Instance) }}
+	pl := &plug{p: p, link: link, path: path, done: make(chan struct{}), drop: func() { s.drop(spec.Instance) }}
 	if st, err := os.Stat(path); err == nil {
 		pl.size = st.Size()
 	}
@@ -180,6 +188,7 @@ type plug struct {
 	p    *Process
 	link *modproxy.Link
 	size int64
+	path string
 	done chan struct{}
 	drop func() // gives the uid back
 
@@ -226,6 +235,22 @@ func (pl *plug) Modules() []modapi.Module { return pl.link.Modules() }
 func (pl *plug) Pid() int                 { return pl.p.Pid() }
 func (pl *plug) Size() int64              { return pl.size }
 func (pl *plug) Done() <-chan struct{}    { return pl.done }
+
+// PropsFile reads the program's properties, PATH.json: hyper.PropsFiler.
+func (pl *plug) PropsFile(max int) ([]byte, error) {
+	f, err := os.Open(pl.path + ".json")
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, abi.ENOENT
+		}
+		return nil, fmt.Errorf("%v: %w", err, abi.EACCES)
+	}
+	defer f.Close()
+	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s.json is no file: %w", pl.path, abi.EINVAL)
+	}
+	return io.ReadAll(io.LimitReader(f, int64(max)))
+}
 
 func (pl *plug) Cause() string {
 	pl.mu.Lock()

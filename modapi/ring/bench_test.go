@@ -95,7 +95,7 @@ func other(tb testing.TB, kind string, env ...string) *stream.Conn {
 		c.Wait()
 	})
 	if kind == "ring" {
-		attach(tb, c, mapped(tb, f), Options{Serve: true, Counters: new(Counters)})
+		attach(tb, c, mapped(tb, f), Options{Serve: true, Counters: NewCounters(nil)})
 	}
 	return c
 }

@@ -76,7 +76,7 @@ func Attach(c *stream.Conn, m *Mem, opt Options) (*End, error) {
 	}
 	e := &End{conn: c, opt: opt, m: m, idle: make(chan struct{}), gone: make(chan struct{}), cnt: opt.Counters}
 	if e.cnt == nil {
-		e.cnt = &discard
+		e.cnt = discard
 	}
 	first, second := half{m, page}, half{m, page + halfSize}
 	e.out, e.srv.h = first, second

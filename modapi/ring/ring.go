@@ -19,12 +19,24 @@ var Enabled = sync.OnceValue(func() bool {
 
 // Counters are what happens on rings. Several may share one.
 type Counters struct {
-	Calls   modapi.Counter // by the ring
-	Full    modapi.Counter // that went by the stream for want of room
-	Parked  modapi.Counter // that were not complete soon
-	Wakeups modapi.Counter // of the peer
-	Lies    modapi.Counter // of the peer
-	Rescued modapi.Counter // complete without a ring of the bell
+	Calls   *modapi.Counter // by the ring
+	Full    *modapi.Counter // that went by the stream for want of room
+	Parked  *modapi.Counter // that were not complete soon
+	Wakeups *modapi.Counter // of the peer
+	Lies    *modapi.Counter // of the peer
+	Rescued *modapi.Counter // complete without a ring of the bell
+}
+
+// NewCounters makes counters of the group "ring" by attach, which may answer
+// the same ones again; nil: they are seen by nobody else.
+func NewCounters(attach func(group, name string) *modapi.Counter) *Counters {
+	c := func(name string) *modapi.Counter {
+		if attach == nil {
+			return new(modapi.Counter)
+		}
+		return attach("ring", name)
+	}
+	return &Counters{Calls: c("calls"), Full: c("full"), Parked: c("parked"), Wakeups: c("wakeups"), Lies: c("lies"), Rescued: c("rescued")}
 }
 
 // Options of an End.
@@ -44,4 +56,4 @@ type Options struct {
 }
 
 // discard counts where nobody looks.
-var discard Counters
+var discard = NewCounters(nil)

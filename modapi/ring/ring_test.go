@@ -82,8 +82,8 @@ func both(tb testing.TB, h stream.Handler, opt stream.Options) (a, b *End) {
 	x, y := pair(tb)
 	opt.Epoch = 7
 	ma, mb := mapped(tb, f), mapped(tb, f)
-	a = attach(tb, stream.New(x, h, opt), ma, Options{Serve: true, Counters: new(Counters)})
-	b = attach(tb, stream.New(y, h, opt), mb, Options{Second: true, Serve: true, Counters: new(Counters)})
+	a = attach(tb, stream.New(x, h, opt), ma, Options{Serve: true, Counters: NewCounters(nil)})
+	b = attach(tb, stream.New(y, h, opt), mb, Options{Second: true, Serve: true, Counters: NewCounters(nil)})
 	return a, b
 }
 

@@ -180,6 +180,9 @@ func (w *watcher) recheck() {
 // Supported reports whether this system can have rings: it needs futex_waitv
 // (Linux 5.16), which some sandboxes refuse.
 var Supported = sync.OnceValue(func() bool {
+	if unsafe.Sizeof(uintptr(0)) < 8 {
+		return false // futex_waitv's clock has 64 bits
+	}
 	var w atomic.Uint32
 	v := []waitv{{val: 1, addr: uint64(uintptr(unsafe.Pointer(&w))), flags: futexU32}}
 	return futexWaitv(v, time.Millisecond)

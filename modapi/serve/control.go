@@ -33,6 +33,7 @@ const (
 const (
 	EnvInstance = "RUMPUS_INSTANCE"  // name of the instance, "vfs"
 	EnvGrants   = "RUMPUS_GRANTS"    // "name=5;name2=6"
+	EnvRing     = "RUMPUS_RING"      // "7", the descriptor of the ring; "" or absent: none
 	EnvLogLevel = "RUMPUS_LOG_LEVEL" // "trace", "debug", "info", "warn", "error", "off"
 )
 

@@ -19,6 +19,8 @@
 //	            EOF means that the host is gone, and the process exits at once
 //	fd 4        the data plane, one end of a unix socket pair
 //	fd 5...     granted descriptors, named in RUMPUS_GRANTS ("data=5;log=6")
+//	fd N        the shared memory of a ring (package ring), if RUMPUS_RING is N.
+//	            A component that uses it says modapi.CapRing in its info
 //
 // RUMPUS_INSTANCE is the instance's name, RUMPUS_LOG_LEVEL what the host
 // wants to hear. A program written in another language needs nothing but this

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -61,6 +62,10 @@ func run(b Backend, modules []string) int {
 	if g, ok := b.(GrantSetter); ok {
 		g.SetGranted(files)
 	}
+	if err := giveRing(b); err != nil {
+		log.Error(err.Error())
+		return 1
+	}
 	go func() {
 		err := b.ServeStream(context.Background(), stream)
 		if err != nil && !errors.Is(err, io.EOF) {
@@ -76,6 +81,30 @@ func run(b Backend, modules []string) int {
 		Logger:           log,
 	})
 	return 1 // the listener failed, or somebody else ended the server: both are logged
+}
+
+// RingSetter is a Backend that can use the shared memory of a ring beside the
+// stream. The file is closed when SetRing has returned.
+type RingSetter interface {
+	SetRing(f *os.File) error
+}
+
+// giveRing hands the ring on, if there is one.
+func giveRing(b Backend) error {
+	s := os.Getenv(EnvRing)
+	if s == "" {
+		return nil
+	}
+	fd, err := strconv.Atoi(s)
+	if err != nil || fd < FdGrants || fd > FdGrants+MaxGrants || !takeOver(fd, syscall.S_IFREG) {
+		return fmt.Errorf("%s: %q is not shared memory: %w", EnvRing, s, abi.EBADF)
+	}
+	f := os.NewFile(uintptr(fd), "ring")
+	defer f.Close()
+	if r, ok := b.(RingSetter); ok {
+		return r.SetRing(f)
+	}
+	return nil
 }
 
 // newServer makes the gRPC server with both directions bounded.
