@@ -8,11 +8,12 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/rumpus-kernel/rumpus/kernel/clock"
 	"github.com/rumpus-kernel/rumpus/kernel/dev"
-	"github.com/rumpus-kernel/rumpus/kernel/evcnt"
 	"github.com/rumpus-kernel/rumpus/kernel/file"
 	"github.com/rumpus-kernel/rumpus/kernel/hyper"
 	"github.com/rumpus-kernel/rumpus/kernel/kauth"
+	"github.com/rumpus-kernel/rumpus/kernel/kthread"
 	"github.com/rumpus-kernel/rumpus/kernel/module"
 	"github.com/rumpus-kernel/rumpus/kernel/proc"
 	"github.com/rumpus-kernel/rumpus/kernel/pseudofs/devfs"
@@ -85,7 +86,8 @@ func (k *Kernel) initCore() {
 	k.step("ksyms")
 	k.step("vm")
 	k.step("evcnt")
-	k.Evcnt = evcnt.New()
+	k.Callouts = clock.New(k.Evcnt.Attach)
+	k.Threads = kthread.New(k.Evcnt.Attach)
 	k.step("kprintf")
 	if k.o.Verbose {
 		k.Msg.Printf("rumpus %s", Getversion())
@@ -103,7 +105,7 @@ func (k *Kernel) initCore() {
 	k.step("filedesc")
 	k.step("module")
 	k.step("devsw")
-	k.Dev = dev.New(dev.Options{RestartWait: k.o.RestartWait, Evcnt: k.Evcnt.Attach, Log: k.Msg.Logger("dev")})
+	k.Dev = dev.New(dev.Options{RestartWait: k.o.RestartWait, Evcnt: k.Evcnt.Attach, Log: k.Msg.Logger("dev"), Autoload: k.autoloadMajor})
 	log := k.Msg.Logger("vfs")
 	k.VFS = vfs.New(vfs.Options{
 		Now:         func() abi.Timespec { return abi.TimespecOf(k.hyp.Now()) },
@@ -112,6 +114,7 @@ func (k *Kernel) initCore() {
 		Files:       k.Files,
 		RestartWait: k.o.RestartWait,
 		Evcnt:       k.Evcnt.Attach,
+		Autoload:    k.autoloadFS,
 		Authorize: func(c *abi.Caller, want abi.AccMode, va *abi.Vattr, fsErr error) error {
 			return k.Auth.AuthorizeVnode(c.Cred, want, va, fsErr)
 		},
@@ -130,6 +133,7 @@ func (k *Kernel) initCore() {
 	})
 	k.Socket = socket.New(socket.Options{
 		Files: k.Files, RestartWait: k.o.RestartWait, Ifs: k.o.Ifs, Evcnt: k.Evcnt.Attach, Log: k.Msg.Logger("net"),
+		Autoload: k.autoloadDomain,
 		Authorize: func(c *abi.Caller, act socket.Action, _ abi.Sockaddr) error {
 			if act == socket.OpenRaw {
 				return k.Auth.Authorize(kauth.Network, c.Cred, kauth.RawSock, nil)
@@ -146,6 +150,7 @@ func (k *Kernel) initCore() {
 		Calls: k.Evcnt.Attach("sysproxy", "syscalls"),
 	}
 	k.Mod = module.New(module.Deps{
+		Callouts: k.Callouts, Threads: k.Threads,
 		Load: k.hyp.Load, Sysctl: k.Sysctl, Evcnt: k.Evcnt, Msg: k.Msg,
 		Factions: map[modapi.Class]module.Faction{
 			modapi.ClassVFS: vfsFaction{k.VFS}, modapi.ClassNet: netFaction{k.Socket}, modapi.ClassDriver: devFaction{k.Dev},

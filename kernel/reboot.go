@@ -49,6 +49,7 @@ func (k *Kernel) Reboot(ctx context.Context, howto int) {
 	if dump {
 		k.Msg.Printf("rump kernel dumping: nothing is synced")
 		within(finiTimeAll, k.Mod.KillAll)
+		within(exitTimeAll, k.endThreads)
 		within(exitTimeAll, k.Procs.Close)
 		k.end(Panicked)
 		return
@@ -63,6 +64,7 @@ func (k *Kernel) Reboot(ctx context.Context, howto int) {
 		})
 	}
 	within(finiTimeAll, k.Mod.FiniAll)
+	within(exitTimeAll, k.endThreads)
 	if howto&abi.RB_HALT != 0 {
 		k.Msg.Printf("rump kernel halted (with RB_HALT, not exiting)")
 		k.mu.Lock()
@@ -71,6 +73,13 @@ func (k *Kernel) Reboot(ctx context.Context, howto int) {
 		<-ctx.Done()
 	}
 	k.end(Done)
+}
+
+// endThreads ends the kernel's own threads.
+func (k *Kernel) endThreads(ctx context.Context) {
+	if err := k.Threads.Close(ctx); err != nil {
+		k.Msg.Printf("%v", err)
+	}
 }
 
 func (k *Kernel) end(s State) {

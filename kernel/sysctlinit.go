@@ -42,7 +42,10 @@ func (k *Kernel) sysctlInit() {
 		{Name: "kern.msgbufsize", Type: sysctl.TypeInt, Desc: "Size of the message buffer, bytes", Get: sysctl.Const(strconv.Itoa(kprintf.Size))},
 		{Name: "kern.msgbuf", Type: sysctl.TypeStruct, Desc: "Message buffer", Get: func() string { b, _ := k.Msg.Read(0); return string(b) }},
 		{Name: "kern.evcnt", Type: sysctl.TypeStruct, Desc: "Event counters, as JSON", Get: k.getEvcnt},
-		{Name: "kern.module.autoload", Type: sysctl.TypeBool, Desc: "Modules can be autoloaded", Get: sysctl.Const("0")},
+		{Name: "kern.module.autoload", Type: sysctl.TypeBool, Desc: "Enable automatic load of modules", Get: boolean(k.Mod.Autoloads), Set: setBoolean(k.Mod.SetAutoload)},
+		{Name: "kern.module.verbose", Type: sysctl.TypeBool, Desc: "Enable verbose output", Get: boolean(k.Mod.Verbose), Set: setBoolean(k.Mod.SetVerbose)},
+		{Name: "kern.module.path", Type: sysctl.TypeString, Desc: "Directories of the host where modules are looked for", Get: sysctl.Const(k.o.ModulePath)},
+		{Name: "kern.module.autotime", Type: sysctl.TypeInt, Desc: "Seconds after which an autoloaded module is tried to be unloaded; 0 is never", Get: sysctl.Int(k.Mod.Autotime), Set: k.Mod.SetAutotime},
 		{Name: "kern.boottrace", Type: sysctl.TypeStruct, Desc: "Boot steps in order, as JSON", Get: func() string { b, _ := json.Marshal(k.BootTrace()); return string(b) }},
 		{Name: "hw.model", Type: sysctl.TypeString, Desc: "Machine model", Get: sysctl.Const("rumpcore (virtual)")},
 		{Name: "hw.machine", Type: sysctl.TypeString, Desc: "Machine class", Get: sysctl.Const("rump")},
@@ -56,6 +59,23 @@ func (k *Kernel) sysctlInit() {
 		if err := k.Sysctl.Create(n); err != nil {
 			k.Msg.Printf("%v", err)
 		}
+	}
+}
+
+// boolean and setBoolean are the functions of a node of type bool.
+func boolean(get func() bool) func() string {
+	return func() string {
+		if get() {
+			return "1"
+		}
+		return "0"
+	}
+}
+
+func setBoolean(set func(bool)) func(string) error {
+	return func(s string) error {
+		set(s == "1")
+		return nil
 	}
 }
 

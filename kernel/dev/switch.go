@@ -323,6 +323,21 @@ func (s *Switch) DriverName(major uint32) string {
 	return ""
 }
 
+// ModuleName is the name of the module that may have a driver for a major
+// number: that of the driver that had it before, or of NetBSD's table; "" if
+// nothing is known of it.
+func (s *Switch) ModuleName(major uint32) string {
+	if name := s.DriverName(major); name != "" {
+		return name
+	}
+	for name, m := range majors {
+		if m == major {
+			return name
+		}
+	}
+	return ""
+}
+
 // Nodes lists the nodes of all drivers by name, also of those that are being
 // restarted.
 func (s *Switch) Nodes() []Node {
@@ -378,13 +393,15 @@ func (s *Switch) find(ctx context.Context, n abi.Dev) (*driver, error) {
 			return nil, fmt.Errorf("no device: %w", abi.ENXIO)
 		case d != nil:
 			return d, nil
+		case !tried && s.opts.Autoload != nil:
+			err := s.opts.Autoload(ctx, n.Major())
+			if err == nil || !s.avail.Load() {
+				continue
+			}
+			return nil, fmt.Errorf("device %v: %w (autoload: %v)", n, abi.ENXIO, err)
 		case !s.avail.Load():
 			return nil, fmt.Errorf("dev component not available: %w", abi.ENXIO)
-		case tried || s.opts.Autoload == nil:
-			return nil, fmt.Errorf("device %v: no driver: %w", n, abi.ENXIO)
 		}
-		if err := s.opts.Autoload(ctx, n.Major()); err != nil {
-			return nil, fmt.Errorf("device %v: %w (autoload: %v)", n, abi.ENXIO, err)
-		}
+		return nil, fmt.Errorf("device %v: no driver: %w", n, abi.ENXIO)
 	}
 }

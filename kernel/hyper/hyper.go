@@ -61,6 +61,13 @@ type Plugin interface {
 	Stop(ctx context.Context)
 }
 
+// PropsFiler is a Plugin with a file of properties beside its program:
+// NAME.json, as NetBSD has NAME.plist beside NAME.kmod.
+type PropsFiler interface {
+	// PropsFile reads at most max bytes of it. ENOENT: there is none.
+	PropsFile(max int) ([]byte, error)
+}
+
 // Base is the Hyper of an embedder without component processes.
 type Base struct{}
 

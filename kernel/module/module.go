@@ -27,20 +27,20 @@ package module
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
-	"path"
 	"slices"
 	"sort"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/rumpus-kernel/rumpus/kernel/clock"
 	"github.com/rumpus-kernel/rumpus/kernel/evcnt"
 	"github.com/rumpus-kernel/rumpus/kernel/hyper"
 	"github.com/rumpus-kernel/rumpus/kernel/kprintf"
+	"github.com/rumpus-kernel/rumpus/kernel/kthread"
 	"github.com/rumpus-kernel/rumpus/kernel/sysctl"
 	"github.com/rumpus-kernel/rumpus/modapi"
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
@@ -85,6 +85,10 @@ type Deps struct {
 	DevReady     func(devops.Ready)
 	Granted      func(name string) (*os.File, error) // for modules bound in-process
 	Started      func(i *Instance)                   // an instance is running: watch it
+
+	// For autounload; nil: what was autoloaded stays.
+	Callouts *clock.Callouts
+	Threads  *kthread.Table
 }
 
 // Source is where a module came from, as modstat prints it.
@@ -105,6 +109,7 @@ const (
 	Running    State = "running"
 	Restarting State = "restarting"
 	Failed     State = "failed"
+	Disabled   State = "disabled" // a builtin that was unloaded: needs force to come back
 )
 
 // Manager is a kernel's modules.
@@ -115,6 +120,8 @@ type Manager struct {
 	seq  int                  // of the last module attached, protected by tab
 	mods map[string]*Mod      // by shown name, protected by tab
 	inst map[string]*Instance // protected by tab
+	off  map[string]*disabled // builtins that were unloaded, protected by tab
+	auto autoload
 }
 
 // Instance is one plugin process, over all its generations.
@@ -140,7 +147,9 @@ type Mod struct {
 	Inst *Instance
 
 	// protected by Manager.tab
-	seq      int // order of attaching
+	seq      int  // order of attaching
+	auto     bool // by autoload
+	forced   bool // of another kernel version, perhaps
 	refs     int
 	requires []*Mod
 	m        modapi.Module
@@ -155,7 +164,9 @@ type attachment struct {
 
 // New makes an empty Manager.
 func New(d Deps) *Manager {
-	return &Manager{d: d, mods: make(map[string]*Mod), inst: make(map[string]*Instance)}
+	m := &Manager{d: d, mods: make(map[string]*Mod), inst: make(map[string]*Instance), off: make(map[string]*disabled)}
+	m.auto.init()
+	return m
 }
 
 // Row is a module as modstat lists it.
@@ -174,13 +185,27 @@ type Row struct {
 	Instance string    `json:"instance"`
 }
 
-// Rows lists the modules by name (modctl STAT).
+// flag is FLAG of modstat: a was autoloaded, f must be forced.
+func flag(auto, force bool) string {
+	switch {
+	case auto && force:
+		return "af"
+	case auto:
+		return "a"
+	case force:
+		return "f"
+	}
+	return "-"
+}
+
+// Rows lists the modules by name, and the disabled builtins with -1
+// references (modctl STAT).
 func (m *Manager) Rows() []Row {
 	m.tab.Lock()
 	defer m.tab.Unlock()
 	rows := make([]Row, 0, len(m.mods))
 	for _, x := range m.mods {
-		r := Row{Name: x.Name, Class: x.Info.Class.String(), Source: x.Inst.Source, Flag: "-", Refs: x.refs,
+		r := Row{Name: x.Name, Class: x.Info.Class.String(), Source: x.Inst.Source, Flag: flag(x.auto, false), Refs: x.refs,
 			Requires: append([]string{}, x.Info.Requires...), State: x.Inst.state, Restarts: x.Inst.restarts, Epoch: x.Inst.epoch, Instance: x.Inst.Name}
 		if p := x.Inst.proc; p != nil {
 			r.Size = p.Size()
@@ -189,6 +214,10 @@ func (m *Manager) Rows() []Row {
 			}
 		}
 		rows = append(rows, r)
+	}
+	for name, o := range m.off {
+		rows = append(rows, Row{Name: name, Class: o.info.Class.String(), Source: Builtin, Flag: flag(false, true), Refs: -1,
+			Requires: append([]string{}, o.info.Requires...), State: Disabled, Instance: o.spec.Instance})
 	}
 	sort.Slice(rows, func(i, j int) bool { return rows[i].Name < rows[j].Name })
 	return rows
@@ -242,20 +271,6 @@ func (m *Manager) slots() {
 	}
 }
 
-// MaxProps bounds the coded properties of a module, in bytes.
-const MaxProps = 4096
-
-func checkProps(p modapi.Props) error {
-	b, err := json.Marshal(p)
-	if err != nil {
-		return fmt.Errorf("properties: %v: %w", err, abi.EINVAL)
-	}
-	if len(b) > MaxProps {
-		return fmt.Errorf("properties are %d bytes, more than %d: %w", len(b), MaxProps, abi.ENOMEM)
-	}
-	return nil
-}
-
 // StartSpec says how to start an instance.
 type StartSpec struct {
 	Instance  string
@@ -264,6 +279,7 @@ type StartSpec struct {
 	Essential bool
 	Class     modapi.Class // that a module of it must have; ClassAny: none
 	Props     modapi.Props // for every module of the instance
+	Force     bool         // a module of another kernel version is taken all the same
 }
 
 // Start attaches a running plugin process as a new instance: every module is
@@ -272,10 +288,10 @@ type StartSpec struct {
 func (m *Manager) Start(ctx context.Context, s StartSpec, p hyper.Plugin) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.start(ctx, s, p, nil)
+	return m.start(ctx, s, p, LoadSpec{Force: s.Force}, nil)
 }
 
-func (m *Manager) start(ctx context.Context, s StartSpec, p hyper.Plugin, chain []string) error {
+func (m *Manager) start(ctx context.Context, s StartSpec, p hyper.Plugin, how LoadSpec, chain []string) error {
 	i := &Instance{Name: s.Instance, Plugin: s.Plugin, Source: s.Source, Essential: s.Essential, state: Running, epoch: 1, proc: p, props: make(map[string]modapi.Props)}
 	m.tab.Lock()
 	taken := m.inst[i.Name] != nil
@@ -298,7 +314,7 @@ func (m *Manager) start(ctx context.Context, s StartSpec, p hyper.Plugin, chain 
 		if err != nil {
 			break
 		}
-		err = m.attach(ctx, i, mod, modapi.Fresh, s.Props, chain)
+		err = m.attach(ctx, i, mod, s.Props, how, chain)
 	}
 	if err != nil {
 		err = cause(p, err)
@@ -374,18 +390,22 @@ func (i *Instance) names() []string {
 }
 
 // attach checks and initialises one module of an instance.
-func (m *Manager) attach(ctx context.Context, i *Instance, mod modapi.Module, r modapi.Reason, props modapi.Props, chain []string) error {
+func (m *Manager) attach(ctx context.Context, i *Instance, mod modapi.Module, props modapi.Props, how LoadSpec, chain []string) error {
 	info := mod.Info()
 	if err := info.Check(); err != nil {
 		return err
 	}
 	if !info.Kern.Compatible(abi.KernVersionCurrent) {
-		return fmt.Errorf("module %s: rump version mismatch, %d vs. %d: %w", info.Name, info.Kern, abi.KernVersionCurrent, abi.EPROGMISMATCH)
+		if !how.Force {
+			return fmt.Errorf("module %s: rump version mismatch, %d vs. %d: %w", info.Name, info.Kern, abi.KernVersionCurrent, abi.EPROGMISMATCH)
+		}
+		m.errorf("module %s: rump version mismatch, %d vs. %d", info.Name, info.Kern, abi.KernVersionCurrent)
+		m.errorf("forced load, system may be unstable")
 	}
 	if bad := info.Caps & modapi.CapsRequired; bad != 0 {
 		return fmt.Errorf("module %s requires capabilities %#x that this kernel does not have: %w", info.Name, bad, abi.EPROGMISMATCH)
 	}
-	x := &Mod{Name: info.Name, Info: info, Inst: i, m: mod}
+	x := &Mod{Name: info.Name, Info: info, Inst: i, m: mod, forced: how.Force, auto: how.auto}
 	m.tab.Lock()
 	if old := m.mods[x.Name]; old != nil {
 		if old.Inst == i || i.Source != Boot {
@@ -399,12 +419,12 @@ func (m *Manager) attach(ctx context.Context, i *Instance, mod modapi.Module, r 
 		}
 	}
 	m.tab.Unlock()
-	reqs, err := m.require(ctx, info, chain)
+	reqs, err := m.require(ctx, info, how, chain)
 	if err != nil {
 		return err
 	}
 	x.requires = reqs
-	if err := m.init(ctx, x, r, props); err != nil {
+	if err := m.init(ctx, x, modapi.Fresh, props); err != nil {
 		m.detach(x)
 		return err
 	}
@@ -427,52 +447,6 @@ func (m *Manager) init(ctx context.Context, x *Mod, r modapi.Reason, props modap
 		return fmt.Errorf("module %s: %w", x.Name, err)
 	}
 	return nil
-}
-
-// maxDepth bounds chains of dependencies, as MAXMODDEPS does (EMLINK).
-const maxDepth = 6
-
-// require loads what info requires and takes references.
-func (m *Manager) require(ctx context.Context, info modapi.Info, chain []string) ([]*Mod, error) {
-	if slices.Contains(chain, info.Name) {
-		return nil, fmt.Errorf("module %s requires itself by way of %s: %w", info.Name, strings.Join(chain, ", "), abi.EDEADLK)
-	}
-	if len(chain) >= maxDepth {
-		return nil, fmt.Errorf("module %s: dependencies %d deep: %w", info.Name, len(chain), abi.EMLINK)
-	}
-	chain = append(slices.Clone(chain), info.Name)
-	var held []*Mod
-	drop := func() {
-		m.tab.Lock()
-		for _, d := range held {
-			d.refs--
-		}
-		m.tab.Unlock()
-	}
-	for _, name := range info.Requires {
-		if slices.Contains(chain, name) {
-			drop()
-			return nil, fmt.Errorf("module %s requires %s, which requires it: %w", info.Name, name, abi.EDEADLK)
-		}
-		if !m.Exists(name) {
-			if err := m.load(ctx, name, nil, chain); err != nil {
-				drop()
-				return nil, fmt.Errorf("module %s requires %s: %w", info.Name, name, err)
-			}
-		}
-		m.tab.Lock()
-		d := m.mods[name]
-		if d != nil {
-			d.refs++
-			held = append(held, d)
-		}
-		m.tab.Unlock()
-		if d == nil {
-			drop()
-			return nil, fmt.Errorf("module %s requires %s: %w", info.Name, name, abi.ENOENT)
-		}
-	}
-	return held, nil
 }
 
 // detach undoes everything that a module attached and forgets it.
@@ -498,56 +472,3 @@ func (m *Manager) detach(x *Mod) {
 }
 
 func (x *Mod) owner() string { return x.Inst.Name + "/" + x.Info.Name }
-
-// Load loads a module by name or path (modctl LOAD). EEXIST if it is loaded.
-func (m *Manager) Load(ctx context.Context, name string, props modapi.Props) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.load(ctx, name, props, nil)
-}
-
-func (m *Manager) load(ctx context.Context, name string, props modapi.Props, chain []string) error {
-	if name == "" {
-		return fmt.Errorf("modload: no name: %w", abi.EINVAL)
-	}
-	inst := name
-	if strings.Contains(name, "/") {
-		inst = strings.NewReplacer("-", "_", ".", "_").Replace(path.Base(name))
-	}
-	if !modapi.ValidName(inst) {
-		return fmt.Errorf("modload %s: %q cannot name a module ([a-z][a-z0-9_]*, at most 31 bytes): %w", name, inst, abi.EINVAL)
-	}
-	m.tab.Lock()
-	exists := m.mods[inst] != nil || m.inst[inst] != nil
-	var idle modapi.Module
-	var host *Instance
-	for _, i := range m.inst {
-		if i.state != Running || strings.Contains(name, "/") || exists {
-			continue
-		}
-		for _, mod := range i.proc.Modules() {
-			if mod.Info().Name == name && !slices.ContainsFunc(i.mods, func(x *Mod) bool { return x.m == mod }) {
-				idle, host = mod, i
-			}
-		}
-	}
-	m.tab.Unlock()
-	if exists {
-		return fmt.Errorf("modload %s: %w", name, abi.EEXIST)
-	}
-	if err := checkProps(props); err != nil {
-		return err
-	}
-	if idle != nil { // unloaded before, its process lives
-		if err := m.attach(ctx, host, idle, modapi.Fresh, props, chain); err != nil {
-			return err
-		}
-		m.slots()
-		return nil
-	}
-	p, err := m.d.Load(ctx, hyper.PluginSpec{Instance: inst, Plugin: name, Epoch: 1})
-	if err != nil {
-		return fmt.Errorf("modload %s: %w", name, err)
-	}
-	return m.start(ctx, StartSpec{Instance: inst, Plugin: name, Source: Filesys, Props: props}, p, chain)
-}

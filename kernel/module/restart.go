@@ -93,7 +93,7 @@ func (m *Manager) Up(ctx context.Context, i *Instance, p hyper.Plugin) error {
 		if err := info.Check(); err != nil {
 			return err
 		}
-		if info.Class != x.Info.Class || !info.Kern.Compatible(abi.KernVersionCurrent) {
+		if info.Class != x.Info.Class || !info.Kern.Compatible(abi.KernVersionCurrent) && !x.forced {
 			return fmt.Errorf("instance %s: module %s has changed class or version: %w", i.Name, x.Info.Name, abi.EPROGMISMATCH)
 		}
 		m.d.Sysctl.Destroy(x.owner())
@@ -149,6 +149,7 @@ func (m *Manager) Gone(i *Instance, why string) {
 
 // KillAll ends every process without Fini: the kernel has panicked.
 func (m *Manager) KillAll(ctx context.Context) {
+	m.endAutounload()
 	m.tab.Lock()
 	var ps []hyper.Plugin
 	for name, i := range m.inst {

@@ -7,16 +7,32 @@ import (
 	"sort"
 	"time"
 
+	"github.com/rumpus-kernel/rumpus/kernel/hyper"
+	"github.com/rumpus-kernel/rumpus/modapi"
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
 )
 
+// disabled is a builtin module that was unloaded (module_builtins with
+// MODFLG_MUST_FORCE): it can be loaded again, with force.
+type disabled struct {
+	info modapi.Info
+	p    hyper.Plugin
+	spec StartSpec
+}
+
 // Unload unloads a module (modctl UNLOAD): ENOENT; EBUSY while somebody uses
-// it or another module requires it; what Fini answers leaves it loaded. One
+// it or another module requires it; EPERM for a builtin security model; what
+// Fini answers leaves it loaded. A builtin is disabled and stays listed. One
 // that was given up can always be unloaded; if its instance is then loaded
 // again, mounts are put back as after a restart.
 func (m *Manager) Unload(ctx context.Context, name string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	return m.unload(ctx, name)
+}
+
+// unload is Unload. Preconditions: mu is held.
+func (m *Manager) unload(ctx context.Context, name string) error {
 	m.tab.Lock()
 	x := m.mods[name]
 	var refs int
@@ -31,6 +47,10 @@ func (m *Manager) Unload(ctx context.Context, name string) error {
 	}
 	if refs > 0 {
 		return fmt.Errorf("modunload %s: required by %d modules: %w", name, refs, abi.EBUSY)
+	}
+	if x.Inst.Source == Builtin && x.Info.Class == modapi.ClassSecmodel {
+		m.errorf("cannot unload built-in secmodel module %s", name)
+		return fmt.Errorf("modunload %s: is a builtin security model: %w", name, abi.EPERM)
 	}
 	if state == Restarting {
 		return fmt.Errorf("modunload %s: is being restarted: %w", name, abi.EBUSY)
@@ -49,8 +69,15 @@ func (m *Manager) Unload(ctx context.Context, name string) error {
 		}
 	}
 	m.detach(x)
+	if x.Inst.Source == Builtin {
+		m.tab.Lock()
+		m.off[x.Info.Name] = &disabled{info: x.Info, p: x.Inst.proc,
+			spec: StartSpec{Instance: x.Inst.Name, Plugin: x.Inst.Plugin, Source: Builtin, Essential: x.Inst.Essential}}
+		m.tab.Unlock()
+	}
 	m.endIfEmpty(ctx, x.Inst)
 	m.slots()
+	m.debugf("unloaded module `%s'", name)
 	return nil
 }
 
@@ -74,6 +101,7 @@ const finiTime = 5 * time.Second
 
 // FiniAll ends every module, those loaded last first, and stops the processes.
 func (m *Manager) FiniAll(ctx context.Context) {
+	m.endAutounload()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.tab.Lock()

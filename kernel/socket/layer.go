@@ -308,14 +308,16 @@ func (l *Layer) domain(ctx context.Context, af int) (*domain, error) {
 		switch {
 		case dm != nil:
 			return dm, nil
+		case !tried && l.opts.Autoload != nil && af > abi.AF_UNSPEC && af < abi.AF_MAX:
+			err := l.opts.Autoload(ctx, af)
+			if err == nil || !l.avail.Load() {
+				continue
+			}
+			return nil, fmt.Errorf("address family %d: %w (autoload: %v)", af, abi.EAFNOSUPPORT, err)
 		case !l.avail.Load():
 			return nil, fmt.Errorf("net component not available: %w", abi.EOPNOTSUPP)
-		case tried || l.opts.Autoload == nil || af <= abi.AF_UNSPEC || af >= abi.AF_MAX:
-			return nil, fmt.Errorf("address family %d: %w", af, abi.EAFNOSUPPORT)
 		}
-		if err := l.opts.Autoload(ctx, af); err != nil {
-			return nil, fmt.Errorf("address family %d: %w (autoload: %v)", af, abi.EAFNOSUPPORT, err)
-		}
+		return nil, fmt.Errorf("address family %d: %w", af, abi.EAFNOSUPPORT)
 	}
 }
 

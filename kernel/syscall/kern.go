@@ -6,8 +6,8 @@ import (
 	"fmt"
 
 	"github.com/rumpus-kernel/rumpus/kernel/kauth"
+	"github.com/rumpus-kernel/rumpus/kernel/module"
 	"github.com/rumpus-kernel/rumpus/kernel/proc"
-	"github.com/rumpus-kernel/rumpus/modapi"
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
 )
 
@@ -17,6 +17,12 @@ const (
 	ModctlUnload = 1
 	ModctlStat   = 2
 	ModctlExists = 3
+)
+
+// The flags of modctl's load, in A[1].
+const (
+	ModctlForce  = 1 // MODCTL_LOAD_FORCE
+	ModctlNoProp = 2 // MODCTL_NO_PROP
 )
 
 // The operations of sysctlbyname, in A[0].
@@ -149,20 +155,23 @@ func sysReboot(_ context.Context, k *Kernel, l *proc.Lwp, a *abi.Sysargs) error 
 }
 
 // sysModctl is modctl(2): A[0] is the command, Path[0] the module. Load takes
-// its properties as JSON in In.
+// flags in A[1] and its properties as JSON in In. EXISTS without a name asks
+// what A[1] says, see modctlMay.
 func sysModctl(ctx context.Context, k *Kernel, l *proc.Lwp, a *abi.Sysargs) error {
 	switch name := a.Path[0]; a.Int(0) {
 	case ModctlLoad:
 		if err := k.authorize(l, kauth.System, kauth.Module); err != nil {
 			return err
 		}
-		var props modapi.Props
-		if len(a.In) > 0 {
-			if err := json.Unmarshal(a.In, &props); err != nil {
-				return fmt.Errorf("modload %s: properties: %v: %w", name, err, abi.EINVAL)
-			}
+		props, err := module.ParseProps(a.In)
+		if err != nil {
+			return fmt.Errorf("modload %s: %w", name, err)
 		}
-		return k.Mod.Load(ctx, name, props)
+		flags := a.Int(1)
+		if flags&^(ModctlForce|ModctlNoProp) != 0 {
+			return fmt.Errorf("modload %s: flags %#x: %w", name, flags, abi.EINVAL)
+		}
+		return k.Mod.LoadWith(ctx, module.LoadSpec{Name: name, Props: props, Force: flags&ModctlForce != 0, NoProps: flags&ModctlNoProp != 0})
 	case ModctlUnload:
 		if err := k.authorize(l, kauth.System, kauth.Module); err != nil {
 			return err
@@ -171,9 +180,25 @@ func sysModctl(ctx context.Context, k *Kernel, l *proc.Lwp, a *abi.Sysargs) erro
 	case ModctlStat:
 		return sysModstat(ctx, k, l, a)
 	case ModctlExists:
+		if name == "" {
+			return modctlMay(k, l, a.Int(1))
+		}
 		if !k.Mod.Exists(name) {
 			return fmt.Errorf("module %s: %w", name, abi.ENOENT)
 		}
+		return nil
+	}
+	return abi.EINVAL
+}
+
+// modctlMay is the EXISTS of NetBSD's modctl, which is asked without a name:
+// may the caller load modules (0), may modules be autoloaded on his behalf (1;
+// everybody's are). EPERM; EINVAL for another question.
+func modctlMay(k *Kernel, l *proc.Lwp, auto int) error {
+	switch auto {
+	case 0:
+		return k.authorize(l, kauth.System, kauth.Module)
+	case 1:
 		return nil
 	}
 	return abi.EINVAL

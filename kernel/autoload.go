@@ -1,0 +1,37 @@
+package kernel
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/rumpus-kernel/rumpus/modapi"
+	"github.com/rumpus-kernel/rumpus/modapi/abi"
+)
+
+// What is autoloaded for whom: the module called as the file-system type, as
+// the protocol family, as the driver.
+
+func (k *Kernel) autoloadFS(ctx context.Context, fstype string) error {
+	return k.Mod.Autoload(ctx, fstype, modapi.ClassVFS)
+}
+
+func (k *Kernel) autoloadDomain(ctx context.Context, af int) error {
+	return k.Mod.Autoload(ctx, domainModule(af), modapi.ClassNet)
+}
+
+// domainModule is the name of the module with a protocol family.
+func domainModule(af int) string {
+	switch af {
+	case abi.AF_INET, abi.AF_INET6:
+		return "inet"
+	}
+	return fmt.Sprintf("af%d", af)
+}
+
+func (k *Kernel) autoloadMajor(ctx context.Context, major uint32) error {
+	name := k.Dev.ModuleName(major)
+	if name == "" {
+		return fmt.Errorf("no driver is known for major %d: %w", major, abi.ENOENT)
+	}
+	return k.Mod.Autoload(ctx, name, modapi.ClassDriver)
+}
