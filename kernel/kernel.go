@@ -138,6 +138,7 @@ func New(o Options) *Kernel {
 		o.LoadTimeout = 15 * time.Second
 	}
 	k := &Kernel{o: o, hyp: o.Hyper, state: Cold, done: make(chan struct{})}
+	k.Evcnt = evcnt.New() // the host counts while it starts the components
 	var tee io.Writer
 	if o.Verbose {
 		tee = consoleWriter{o.Hyper}
