@@ -19,6 +19,48 @@ type Filedesc struct {
 	used  []uint64 // bitmap of descriptors taken, protected by mu
 	max   int      // protected by mu; RLIMIT_NOFILE
 	refs  atomic.Int32
+
+	watchers map[Watcher]int // protected by mu; how many of its knotes are on this table
+}
+
+// Watcher is told when a descriptor is closed: a kqueue with knotes on it.
+type Watcher interface {
+	FdClosed(d *Filedesc, fd int)
+}
+
+// Watch counts w among those who are told of closes, if fd is still f: EBADF.
+func (d *Filedesc) Watch(w Watcher, fd int, f *File) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if fd < 0 || fd >= len(d.files) || d.files[fd] != f {
+		return abi.EBADF
+	}
+	if d.watchers == nil {
+		d.watchers = make(map[Watcher]int)
+	}
+	d.watchers[w]++
+	return nil
+}
+
+// Unwatch counts it out again.
+func (d *Filedesc) Unwatch(w Watcher) {
+	d.mu.Lock()
+	if d.watchers[w]--; d.watchers[w] <= 0 {
+		delete(d.watchers, w)
+	}
+	d.mu.Unlock()
+}
+
+// watchersLocked are those to tell of a close.
+func (d *Filedesc) watchersLocked() []Watcher {
+	if len(d.watchers) == 0 {
+		return nil
+	}
+	ws := make([]Watcher, 0, len(d.watchers))
+	for w := range d.watchers {
+		ws = append(ws, w)
+	}
+	return ws
 }
 
 // NewFiledesc makes an empty table for at most max descriptors.
@@ -33,6 +75,13 @@ func (d *Filedesc) SetMax(max int) {
 	d.mu.Lock()
 	d.max = max
 	d.mu.Unlock()
+}
+
+// Max is the limit on descriptors.
+func (d *Filedesc) Max() int {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return d.max
 }
 
 // Get finds the file of a descriptor and takes a reference. EBADF.
@@ -114,7 +163,11 @@ func (d *Filedesc) Close(ctx context.Context, fd int) error {
 		return abi.EBADF
 	}
 	f := d.clearLocked(fd)
+	ws := d.watchersLocked()
 	d.mu.Unlock()
+	for _, w := range ws {
+		w.FdClosed(d, fd)
+	}
 	return f.Release(ctx)
 }
 
@@ -137,8 +190,12 @@ func (d *Filedesc) Dup2(ctx context.Context, from, to int, cloexec bool) error {
 		old = d.files[to]
 	}
 	d.setLocked(to, f, cloexec)
+	ws := d.watchersLocked()
 	d.mu.Unlock()
 	if old != nil {
+		for _, w := range ws {
+			w.FdClosed(d, to)
+		}
 		old.Release(ctx)
 	}
 	return nil
@@ -165,7 +222,8 @@ func (d *Filedesc) SetCloexec(fd int, on bool) error {
 	return nil
 }
 
-// Copy makes a table with the same files (fd_copy).
+// Copy makes a table with the same files (fd_copy), but for kqueues, which are
+// not inherited.
 func (d *Filedesc) Copy() *Filedesc {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
@@ -173,8 +231,12 @@ func (d *Filedesc) Copy() *Filedesc {
 	n.files = append([]*File(nil), d.files...)
 	n.used = append([]uint64(nil), d.used...)
 	n.cloex = append([]uint64(nil), d.cloex...)
-	for _, f := range n.files {
-		if f != nil {
+	for fd, f := range n.files {
+		switch {
+		case f == nil:
+		case f.Type == TypeKqueue:
+			n.clearLocked(fd)
+		default:
 			f.Hold()
 		}
 	}
@@ -192,7 +254,15 @@ func (d *Filedesc) Release(ctx context.Context) {
 	d.mu.Lock()
 	files := d.files
 	d.files, d.used, d.cloex = nil, nil, nil
+	ws := d.watchersLocked()
 	d.mu.Unlock()
+	for fd, f := range files {
+		if f != nil {
+			for _, w := range ws {
+				w.FdClosed(d, fd)
+			}
+		}
+	}
 	for _, f := range files {
 		if f != nil {
 			f.Release(ctx)

@@ -53,20 +53,21 @@ type Action string
 
 // The actions that the kernel asks about, in the system scope unless noted.
 const (
-	Mount    Action = "mount"
-	Unmount  Action = "unmount"
-	Reboot   Action = "reboot"
-	Module   Action = "module"
-	Sysctl   Action = "sysctl"
-	Chroot   Action = "chroot"
-	Mknod    Action = "mknod"
-	Msgbuf   Action = "msgbuf"
-	Setid    Action = "setid"    // process scope: change own ids
-	Rlimit   Action = "rlimit"   // process scope: raise a hard limit
-	PrivPort Action = "privport" // network scope: bind below 1024
-	Ifconfig Action = "ifconfig" // network scope
-	RawSock  Action = "rawsock"  // network scope
-	Access   Action = "access"   // vnode scope
+	Mount        Action = "mount"
+	Unmount      Action = "unmount"
+	Reboot       Action = "reboot"
+	Module       Action = "module"
+	Sysctl       Action = "sysctl"
+	Chroot       Action = "chroot"
+	Mknod        Action = "mknod"
+	Msgbuf       Action = "msgbuf"
+	Setid        Action = "setid"    // process scope: change own ids
+	Rlimit       Action = "rlimit"   // process scope: raise a hard limit
+	KeventFilter Action = "kevent"   // process scope: watch another one's process
+	PrivPort     Action = "privport" // network scope: bind below 1024
+	Ifconfig     Action = "ifconfig" // network scope
+	RawSock      Action = "rawsock"  // network scope
+	Access       Action = "access"   // vnode scope
 )
 
 // Decision is what a listener answers.

@@ -22,6 +22,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/rumpus-kernel/rumpus/kernel/event"
 	"github.com/rumpus-kernel/rumpus/kernel/file"
 	"github.com/rumpus-kernel/rumpus/kernel/vfs"
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
@@ -57,6 +58,7 @@ type Proc struct {
 	Ppid  int32
 	Login string // of the session (s_login)
 	Fd    *file.Filedesc
+	Notes event.Klist // EVFILT_PROC
 
 	table  *Table
 	name   atomic.Pointer[string]
@@ -279,6 +281,7 @@ func (p *Proc) reap(ctx context.Context) {
 	p.table.mu.Lock()
 	delete(p.table.procs, p.Pid)
 	p.table.mu.Unlock()
+	p.noteExit()
 }
 
 type lwpKey struct{}

@@ -23,31 +23,17 @@ func sysPoll(ctx context.Context, _ *Kernel, l *proc.Lwp, a *abi.Sysargs) error 
 }
 
 // sysPollts is pollts(2), where the time-out is a struct timespec after the
-// pollfds; an absent one is for ever.
+// pollfds, if A[0] says so; an absent one is for ever.
 func sysPollts(ctx context.Context, _ *Kernel, l *proc.Lwp, a *abi.Sysargs) error {
-	if a.A[0] == 0 {
-		return poll(ctx, l, a, -1)
+	timeout, err := tailTimespec(a, a.A[0] != 0)
+	if err != nil {
+		return err
 	}
-	n := len(a.In) - 16
-	if n < 0 {
-		return abi.EINVAL
-	}
-	ts, err := abi.ParseTimespec(a.In[n:])
-	if err != nil || ts.Sec < 0 || ts.Nsec < 0 || ts.Nsec > 999999999 {
-		return abi.EINVAL
-	}
-	a.In = a.In[:n]
-	d := time.Duration(ts.Nsec)
-	if ts.Sec > int64(365*24*time.Hour/time.Second) {
-		d = 365 * 24 * time.Hour
-	} else {
-		d += time.Duration(ts.Sec) * time.Second
-	}
-	return poll(ctx, l, a, d)
+	return poll(ctx, l, a, timeout)
 }
 
 func poll(ctx context.Context, l *proc.Lwp, a *abi.Sysargs, timeout time.Duration) error {
-	if len(a.In)%abi.PollfdSize != 0 || len(a.In)/abi.PollfdSize > proc.DefaultNofile+1000 {
+	if len(a.In)%abi.PollfdSize != 0 || len(a.In)/abi.PollfdSize > max(proc.DefaultNofile, l.Proc.Fd.Max())+1000 {
 		return abi.EINVAL
 	}
 	if err := need(a, len(a.In)); err != nil {
@@ -57,69 +43,95 @@ func poll(ctx context.Context, l *proc.Lwp, a *abi.Sysargs, timeout time.Duratio
 	if err != nil {
 		return err
 	}
-	files := make([]*file.File, len(fds))
-	defer func() {
-		for _, f := range files {
-			if f != nil {
-				f.Release(ctx)
-			}
-		}
-	}()
-	for i := range fds {
-		if fds[i].Fd >= 0 {
-			files[i], _ = l.Proc.Fd.Get(int(fds[i].Fd))
-		}
-	}
-	scan := func() int {
-		n := 0
-		for i := range fds {
-			p := &fds[i]
-			switch {
-			case p.Fd < 0:
-				p.Revents = 0
-			case files[i] == nil:
-				p.Revents = abi.POLLNVAL
-			default:
-				p.Revents = files[i].Ops.Poll(ctx, files[i], p.Events)
-			}
-			if p.Revents != 0 {
-				n++
-			}
-		}
-		return n
-	}
-	n := scan()
-	if n == 0 && timeout != 0 {
-		w := event.NewWaiter()
-		for _, f := range files {
-			if f != nil {
-				if s := f.Ops.Selinfo(f); s != nil {
-					s.Record(w)
-					defer s.Remove(w)
-				}
-			}
-		}
-		var expired <-chan time.Time
-		if timeout > 0 {
-			t := time.NewTimer(timeout)
-			defer t.Stop()
-			expired = t.C
-		}
-	loop:
-		for {
-			if n = scan(); n != 0 {
-				break
-			}
-			select {
-			case <-w.C():
-			case <-expired:
-				break loop
-			case <-ctx.Done():
-				return abi.ErrnoOf(ctx.Err())
-			}
-		}
+	files, _ := pollFiles(ctx, l, fds)
+	defer files.release(ctx)
+	n, err := files.wait(ctx, fds, timeout)
+	if err != nil {
+		return err
 	}
 	a.R[0] = uint64(n)
 	a.NO = len(abi.AppendPollfds(a.Out[:0], fds))
 	return nil
+}
+
+// pollSet are the files of the descriptors that are polled, each with a
+// reference; nil for one that is not open.
+type pollSet []*file.File
+
+// pollFiles finds the files. EBADF if one is not open, but the others are found
+// nevertheless.
+func pollFiles(ctx context.Context, l *proc.Lwp, fds []abi.Pollfd) (files pollSet, err error) {
+	files = make(pollSet, len(fds))
+	for i := range fds {
+		if fds[i].Fd >= 0 {
+			if files[i], _ = l.Proc.Fd.Get(int(fds[i].Fd)); files[i] == nil {
+				err = abi.EBADF
+			}
+		}
+	}
+	return files, err
+}
+
+func (files pollSet) release(ctx context.Context) {
+	for _, f := range files {
+		if f != nil {
+			f.Release(ctx)
+		}
+	}
+}
+
+// scan asks every file and counts those that answer something.
+func (files pollSet) scan(ctx context.Context, fds []abi.Pollfd) int {
+	n := 0
+	for i := range fds {
+		p := &fds[i]
+		switch {
+		case p.Fd < 0:
+			p.Revents = 0
+		case files[i] == nil:
+			p.Revents = abi.POLLNVAL
+		default:
+			p.Revents = files[i].Ops.Poll(ctx, files[i], p.Events)
+		}
+		if p.Revents != 0 {
+			n++
+		}
+	}
+	return n
+}
+
+// wait fills in Revents, waiting until one is not 0: up to timeout, for ever if
+// it is negative, not at all if it is 0.
+func (files pollSet) wait(ctx context.Context, fds []abi.Pollfd, timeout time.Duration) (int, error) {
+	n := files.scan(ctx, fds)
+	if n != 0 || timeout == 0 {
+		return n, nil
+	}
+	w := event.NewWaiter()
+	for _, f := range files {
+		if f != nil {
+			if s := f.Ops.Selinfo(f); s != nil {
+				s.Record(w)
+				defer s.Remove(w)
+			}
+		}
+	}
+	var expired <-chan time.Time
+	if timeout > 0 {
+		t := time.NewTimer(timeout)
+		defer t.Stop()
+		expired = t.C
+	}
+	for {
+		if n = files.scan(ctx, fds); n != 0 {
+			return n, nil
+		}
+		select {
+		case <-w.C():
+		case <-expired:
+			return 0, nil
+		case <-ctx.Done():
+			return 0, abi.ErrnoOf(ctx.Err())
+		}
+	}
 }

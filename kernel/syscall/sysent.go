@@ -10,7 +10,8 @@ var sysent = [abi.SYS_MINMODULE]fn{
 	abi.SYS_dup: sysDup, abi.SYS_dup2: sysDup2, abi.SYS_dup3: sysDup3, abi.SYS_fcntl: sysFcntl, abi.SYS_ioctl: sysIoctl,
 	abi.SYS_pipe: with(0, 0, sysPipe2), abi.SYS_pipe2: sysPipe2,
 	abi.SYS_fsync: sysFsync, abi.SYS_fdatasync: sysFdatasync, abi.SYS_fstat: sysFstat,
-	abi.SYS_poll: sysPoll, abi.SYS_pollts: sysPollts,
+	abi.SYS_poll: sysPoll, abi.SYS_pollts: sysPollts, abi.SYS_select: sysSelect, abi.SYS_pselect: sysPselect,
+	abi.SYS_kqueue: sysKqueue, abi.SYS_kqueue1: sysKqueue1, abi.SYS_kevent: sysKevent,
 
 	abi.SYS_open: cwdAt(sysOpenat, 2), abi.SYS_openat: sysOpenat,
 	abi.SYS_stat: with(0, 0, cwdAt(sysFstatat, 1)), abi.SYS_lstat: with(0, abi.AT_SYMLINK_NOFOLLOW, cwdAt(sysFstatat, 1)), abi.SYS_fstatat: sysFstatat,

@@ -92,3 +92,7 @@ func ParsePollfds(b []byte) ([]Pollfd, error) {
 	}
 	return fds, nil
 }
+
+// FdSetSize is the size in bytes of an fd_set of select(2) for nd descriptors:
+// bit fd%8 of byte fd/8, in units of 4 bytes.
+func FdSetSize(nd int) int { return (nd + 31) / 32 * 4 }
