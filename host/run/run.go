@@ -83,6 +83,7 @@ type host struct {
 	sup    *supervise.Supervisor
 	k      *kernel.Kernel
 	reboot chan int
+	exeDir string // of the program, for $EXE
 }
 
 func newHost(o Options) (*host, int) {
@@ -97,6 +98,7 @@ func newHost(o Options) (*host, int) {
 		return nil, ExitFailed
 	}
 	dir := filepath.Dir(exe)
+	h.exeDir = dir
 	policy := make(map[string]supervise.Policy)
 	for _, c := range h.cfg.Enabled() {
 		policy[c.Name] = supervise.Policy{Grants: c.Grant, StartTimeout: c.StartTimeout, Budget: c.Restart.Budget, Window: c.Restart.Window}
@@ -140,15 +142,16 @@ func (h *host) openLog() error {
 func (h *host) kernelOptions() kernel.Options {
 	c := h.cfg
 	o := kernel.Options{
-		Hyper:    hypercalls{h: h},
-		Hostname: c.Kernel.Hostname,
-		NCPU:     c.Kernel.NCPU.Count(),
-		MemLimit: int64(min(c.Kernel.Memlimit.Of(memTotal()), math.MaxInt64)),
-		Verbose:  c.Kernel.Verbose,
-		Threads:  &c.Kernel.Threads,
-		Sysctl:   make(map[string]string),
-		Mounts:   []vfs.MountArgs{},
-		LogSink:  h.kernelLog,
+		Hyper:      hypercalls{h: h},
+		Hostname:   c.Kernel.Hostname,
+		NCPU:       c.Kernel.NCPU.Count(),
+		MemLimit:   int64(min(c.Kernel.Memlimit.Of(memTotal()), math.MaxInt64)),
+		Verbose:    c.Kernel.Verbose,
+		Threads:    &c.Kernel.Threads,
+		Sysctl:     make(map[string]string),
+		ModulePath: strings.Join(c.ModuleDirs(h.exeDir), ":"),
+		Mounts:     []vfs.MountArgs{},
+		LogSink:    h.kernelLog,
 		OnReboot: func(howto int) {
 			select {
 			case h.reboot <- howto:
