@@ -173,6 +173,9 @@ func (l *Link) life(ctx context.Context, op wire.Op, index int, args []byte, roo
 			}
 			return nil, fmt.Errorf("%s: %w", op, abi.EINTR)
 		}
+		if errors.Is(err, abi.EIO) { // the process ended, or its control plane did
+			return nil, fmt.Errorf("%s: %w", op, &stream.Dead{Cause: err})
+		}
 		return nil, fmt.Errorf("%s: %v: %w", op, err, abi.EIO)
 	}
 	r, rargs, payload, err := wire.ParseFrame(b)
