@@ -95,6 +95,19 @@ func (v *Vnode) getattr(ctx context.Context, va *abi.Vattr) error {
 	return v.getattrLocked(ctx, va)
 }
 
+// getattrWalked is getattr behind nameiAttr: what that walk has brought is not
+// asked for again.
+func (v *Vnode) getattrWalked(ctx context.Context, va *abi.Vattr, brought bool) error {
+	if !brought {
+		return v.getattr(ctx, va)
+	}
+	v.amu.Lock()
+	*va = v.va
+	v.amu.Unlock()
+	v.fixBytes(va)
+	return v.err()
+}
+
 // getattrLocked is getattr with v.mu held, shared or exclusively.
 func (v *Vnode) getattrLocked(ctx context.Context, va *abi.Vattr) error {
 	if v.cached(va) {

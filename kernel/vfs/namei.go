@@ -35,6 +35,8 @@ type walker struct {
 	last  string // wantParent: the last component, "" for the root itself
 	slash bool   // wantParent: slashes follow it
 
+	brought bool // the file system has just answered cur's attributes
+
 	va    abi.Vattr // scratch
 	names [vfsops.MaxNames][]byte
 	ends  [vfsops.MaxNames]string
@@ -50,16 +52,23 @@ const walkTries = 100
 // namei finds the vnode of a path and answers it with a reference. ENOENT,
 // ENOTDIR, EACCES, ELOOP, ENAMETOOLONG.
 func (fs *VFS) namei(ctx context.Context, w Where, path string, mode walkMode) (*Vnode, error) {
-	v, _, _, err := fs.walk(ctx, &w, path, mode)
+	v, _, _, err := fs.walk(ctx, &w, path, mode, nil)
 	return v, err
+}
+
+// nameiAttr is namei for who wants the attributes at once: ok says that this
+// walk has just brought those that the vnode has, though nobody may cache them.
+func (fs *VFS) nameiAttr(ctx context.Context, w Where, path string, mode walkMode) (v *Vnode, ok bool, err error) {
+	v, _, _, err = fs.walk(ctx, &w, path, mode, &ok)
+	return v, ok, err
 }
 
 // nameiParent finds the directory of a path's last component.
 func (fs *VFS) nameiParent(ctx context.Context, w *Where, path string) (dir *Vnode, last string, slash bool, err error) {
-	return fs.walk(ctx, w, path, wantParent)
+	return fs.walk(ctx, w, path, wantParent, nil)
 }
 
-func (fs *VFS) walk(ctx context.Context, w *Where, path string, mode walkMode) (v *Vnode, last string, slash bool, err error) {
+func (fs *VFS) walk(ctx context.Context, w *Where, path string, mode walkMode, brought *bool) (v *Vnode, last string, slash bool, err error) {
 	if !fs.available.Load() {
 		return nil, "", false, errUnavailable
 	}
@@ -104,6 +113,9 @@ func (fs *VFS) walk(ctx context.Context, w *Where, path string, mode walkMode) (
 	}
 	if err == nil {
 		v, last, slash = wk.cur, wk.last, wk.slash
+		if brought != nil {
+			*brought = wk.brought
+		}
 	}
 	wk.ctx, wk.c, wk.root, wk.from, wk.cur, wk.held, wk.last, wk.slash = nil, nil, nil, nil, nil, false, "", false
 	walkers.Put(wk)
@@ -121,7 +133,7 @@ func (w *walker) start(at *Where, path string) error {
 		rdir = m.root
 	}
 	w.root = crossDown(rdir)
-	w.links = 0
+	w.links, w.brought = 0, false
 	switch {
 	case path[0] == '/':
 		w.cur = w.root
@@ -217,6 +229,7 @@ func (w *walker) run(path string, mode walkMode) error {
 		if w.cur.typ != abi.VDIR {
 			return abi.ENOTDIR
 		}
+		w.brought = false
 		name, after, last := nextName(rest)
 		if last && mode == wantParent { // who asked searches the directory
 			w.last, w.slash = name, after != ""
@@ -400,6 +413,7 @@ func (w *walker) ask(rest string, mode walkMode) (string, error) {
 			return after, nil
 		}
 		if i++; i == len(names) {
+			w.brought = !b.sole() // a sole mount's are cached
 			m.reclaimMu.RUnlock()
 			return after, nil
 		}

@@ -54,11 +54,12 @@ func (fs *VFS) Stat(ctx context.Context, w Where, path string, follow bool) (st 
 		mode = followLink
 	}
 	for try := 0; ; try++ {
-		v, err := fs.namei(ctx, w, path, mode)
+		v, ok, err := fs.nameiAttr(ctx, w, path, mode)
 		if err != nil {
 			return st, err
 		}
-		err = v.stat(ctx, &st)
+		st.Dev = v.m.fsid
+		err = v.getattrWalked(ctx, &st.Vattr, ok)
 		again := fs.again(v, err, try)
 		v.put()
 		if !again {
