@@ -2,7 +2,6 @@ package ring
 
 import (
 	"os"
-	"sync"
 
 	"github.com/rumpus-kernel/rumpus/modapi"
 )
@@ -12,10 +11,11 @@ import (
 const EnvTransport = "RUMPUS_TRANSPORT"
 
 // Enabled reports whether rings are to be used here: they are supported and
-// not forbidden.
-var Enabled = sync.OnceValue(func() bool {
+// not forbidden. It looks at the environment each time, so that one process can
+// have both, as benchmarks do.
+func Enabled() bool {
 	return os.Getenv(EnvTransport) != "stream" && Supported()
-})
+}
 
 // Counters are what happens on rings. Several may share one.
 type Counters struct {
