@@ -54,22 +54,33 @@ func (k *Kernel) Boot(ctx context.Context) error {
 		k.mu.Unlock()
 		return errRestart
 	}
+	ctx, k.cancelBoot = context.WithCancel(ctx)
+	defer k.cancelBoot()
+	close(k.began)
 	loads := k.startLoading(ctx)
 	k.initCore()
+	close(k.core)
 	err := k.initFactions(ctx, loads)
-	if err != nil {
-		k.Msg.Printf("boot: %v", err)
-		loads.drain(ctx)
-		k.Reboot(ctx, abi.RB_NOSYNC)
-		return err
-	}
+	close(k.settled)
 	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.state != Booting { // it panicked, or somebody ended it
-		return fmt.Errorf("the kernel was ended while it booted: %w", abi.EINTR)
+	ended := k.state != Booting // it panicked, or somebody ended it
+	if !ended && err == nil {
+		k.state = Running
+		k.mu.Unlock()
+		return nil
 	}
-	k.state = Running
-	return nil
+	k.mu.Unlock()
+	if ended {
+		err = fmt.Errorf("the kernel was ended while it booted: %w", abi.EINTR)
+	}
+	k.Msg.Printf("boot: %v", err)
+	loads.drain(ctx)
+	if !ended {
+		k.Reboot(ctx, abi.RB_NOSYNC)
+	} else if k.PanicString() != "" {
+		k.Mod.KillAll(ctx) // what was attached after the panic
+	}
+	return err
 }
 
 // SetVersion changes what Boot compares, for an embedder that tries again.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -329,6 +330,37 @@ func TestPanicInBoot(t *testing.T) {
 	}
 	if k.State() != kernel.Panicked || k.PanicString() != "cannot go on: 1" {
 		t.Errorf("%s, %q", k.State(), k.PanicString())
+	}
+	goleak.VerifyNone(t, leaks)
+}
+
+// TestRebootInBoot: a kernel can be ended at any moment of its boot, and leaves
+// nothing behind.
+func TestRebootInBoot(t *testing.T) {
+	leaks := goleak.IgnoreCurrent()
+	for i := range 40 {
+		var d diary
+		h := &loader{d: &d, mods: map[string]modapi.Module{
+			"vfs": noted{tmpfs.New(), &d}, "net": noted{inet.New(), &d}, "dev": noted{mem.New(), &d}, "misc": noted{misc{name: "late"}, &d}}}
+		k := kernel.New(kernel.Options{Hyper: h, Components: []kernel.Component{
+			{Name: "vfs", Plugin: "vfs", Class: modapi.ClassVFS}, {Name: "net", Plugin: "net", Class: modapi.ClassNet},
+			{Name: "dev", Plugin: "dev", Class: modapi.ClassDriver}, {Name: "late", Plugin: "misc", Class: modapi.ClassMisc},
+		}})
+		booted := make(chan error, 1)
+		go func() { booted <- k.Boot(t.Context()) }()
+		for len(k.BootTrace()) <= i*24/40 && k.State() != kernel.Running {
+			runtime.Gosched()
+		}
+		k.Reboot(t.Context(), 0)
+		<-booted
+		for _, name := range []string{"tmpfs", "inet", "mem", "late"} {
+			if strings.Count(d.String(), "init "+name) != strings.Count(d.String(), "fini "+name) || strings.Contains(d.String(), abi.EBUSY.Error()) {
+				t.Errorf("%d: %s: %v", i, name, &d)
+			}
+		}
+		if n := strings.Count(d.String(), "stop "); n != 4 {
+			t.Errorf("%d: %d processes stopped: %v", i, n, &d)
+		}
 	}
 	goleak.VerifyNone(t, leaks)
 }

@@ -127,6 +127,11 @@ type Kernel struct {
 	hostname string   // protected by mu
 	howto    int      // boothowto, protected by mu
 	done     chan struct{}
+
+	// Steps of Boot, each closed when it is reached: cancelBoot is set, the
+	// subsystems are there, nothing more is attached or mounted.
+	began, core, settled chan struct{}
+	cancelBoot           context.CancelFunc // before began
 }
 
 // New makes a cold kernel.
@@ -137,7 +142,8 @@ func New(o Options) *Kernel {
 	if o.LoadTimeout == 0 {
 		o.LoadTimeout = 15 * time.Second
 	}
-	k := &Kernel{o: o, hyp: o.Hyper, state: Cold, done: make(chan struct{})}
+	k := &Kernel{o: o, hyp: o.Hyper, state: Cold, done: make(chan struct{}),
+		began: make(chan struct{}), core: make(chan struct{}), settled: make(chan struct{})}
 	k.Evcnt = evcnt.New() // the host counts while it starts the components
 	var tee io.Writer
 	if o.Verbose {

@@ -10,6 +10,7 @@ import (
 // Bounds of an orderly reboot: what does not end in time is ended by force. A
 // step that takes too long takes nothing from those after it.
 const (
+	bootTime    = 30 * time.Second // for a boot that is cancelled
 	exitTimeAll = 5 * time.Second  // for the processes of the kernel
 	unmountTime = 10 * time.Second // for writing back and unmounting
 	finiTimeAll = 15 * time.Second // for the modules
@@ -39,6 +40,12 @@ func (k *Kernel) Reboot(ctx context.Context, howto int) {
 	k.state = Halting
 	dump := howto&abi.RB_DUMP != 0 || k.panicstr != ""
 	k.mu.Unlock()
+	<-k.began
+	if !dump { // a panic may come out of Boot, which then cannot be waited for
+		k.cancelBoot()
+		k.awaitBoot()
+	}
+	<-k.core
 
 	base := context.WithoutCancel(ctx)
 	within := func(d time.Duration, f func(context.Context)) {
@@ -73,6 +80,18 @@ func (k *Kernel) Reboot(ctx context.Context, howto int) {
 		<-ctx.Done()
 	}
 	k.end(Done)
+}
+
+// awaitBoot returns when Boot attaches and mounts nothing more, or has hung for
+// bootTime.
+func (k *Kernel) awaitBoot() {
+	t := time.NewTimer(bootTime)
+	defer t.Stop()
+	select {
+	case <-k.settled:
+	case <-t.C:
+		k.Msg.Printf("the boot goes on and on: it is not waited for")
+	}
 }
 
 // endThreads ends the kernel's own threads.
