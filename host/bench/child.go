@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -38,12 +39,15 @@ type child struct {
 	in  io.WriteCloser
 	enc *json.Encoder
 	dec *json.Decoder
+
+	ring bool // it has one
 }
 
 // answer is what a child says.
 type answer struct {
 	Sample sample
 	Absent bool
+	Ring   bool // when it is ready: a client has a ring
 	Err    string
 }
 
@@ -67,10 +71,12 @@ func startChild(role, arg string, env ...string) (*child, error) {
 		return nil, err
 	}
 	c.enc, c.dec = json.NewEncoder(c.in), json.NewDecoder(out)
-	if _, err := c.answer(); err != nil {
+	a, err := c.answer()
+	if err != nil {
 		c.close()
 		return nil, fmt.Errorf("%s process: %w", role, err)
 	}
+	c.ring = a.Ring
 	return c, nil
 }
 
@@ -108,11 +114,17 @@ func (c *child) close() {
 
 // say writes an answer of this child.
 func say(s sample, err error) {
-	a := answer{Sample: s, Absent: errors.Is(err, errAbsent)}
+	a := answer{Sample: s, Absent: errors.Is(err, errAbsent), Ring: mapsRing()}
 	if err != nil {
 		a.Err = err.Error()
 	}
 	json.NewEncoder(os.Stdout).Encode(a)
+}
+
+// mapsRing reports whether the memory of a ring is mapped into this process.
+func mapsRing() bool {
+	p, err := os.ReadFile("/proc/self/maps")
+	return err == nil && bytes.Contains(p, []byte("memfd:rumpus-ring"))
 }
 
 // clientRole is the child that measures as a remote client.

@@ -133,6 +133,7 @@ func bootKernel(procs bool, transport, grantDir, socket string) (_ *rumpKernel, 
 		pol.Grants = []string{"host.dir:" + grantDir + ":rw"}
 		r.sup = supervise.NewSupervisor(func(string) (string, error) { return exe, nil },
 			map[string]supervise.Policy{"vfs": pol}, hclog.New(&hclog.LoggerOptions{Name: "bench", Level: hclog.Error}))
+		r.sup.Evcnt = func(group, name string) *modapi.Counter { return r.k.Evcnt.Attach(group, name) }
 		o.Hyper = hypercalls{k: r}
 		for name, class := range map[string]modapi.Class{"vfs": modapi.ClassVFS, "net": modapi.ClassNet} {
 			o.Components = append(o.Components, kernel.Component{Name: name, Plugin: name, Class: class, Essential: true})
@@ -192,7 +193,7 @@ func (r *rumpKernel) listen(path string) error {
 	return nil
 }
 
-// rings reports whether calls went over rings.
+// rings reports whether calls to components went over rings.
 func (r *rumpKernel) rings() bool {
 	for _, e := range r.k.Evcnt.Rows() {
 		if e.Group == "ring" && e.Name == "calls" && e.Count > 0 {

@@ -141,6 +141,10 @@ func (r *rig) addProcs(transport, dir string, wanted func(string) bool) error {
 		return err
 	}
 	r.later(c.close)
+	if c.ring != (transport == suffixRing) {
+		fmt.Fprintf(r.notes, "bench: no rows of c-%s: a client that is to have it has another transport\n", transport)
+		return nil
+	}
 	// The kernel is in this process, the clock of the measuring is the client's.
 	r.add("c-"+transport, func(t task) (sample, error) {
 		if t.GC {
