@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -218,4 +219,41 @@ components:
 	c.must(err)
 	c.must(nc.Close())
 	c.must(l.Close())
+}
+
+// TestBlame: a component that somebody kills is restarted as often as that
+// happens; one that dies of itself is given up when its budget is used.
+func TestBlame(t *testing.T) {
+	h := boot(t, `
+components:
+  vfs: {}
+  dev: {restart: {budget: 2, window: 1m}}
+`)
+	c := h.client()
+	restarts := 0
+	strike := func(sig syscall.Signal) {
+		kill(t, c.pids()["dev"], sig)
+		restarts++
+		eventually(t, 20*time.Second, "an end of it", func() bool {
+			r := c.row("dev")
+			return r.Restarts == restarts && r.State == "running" || r.State == "failed"
+		})
+	}
+	for range 4 {
+		strike(syscall.SIGKILL)
+	}
+	for range 2 {
+		strike(syscall.SIGABRT)
+	}
+	if r := c.row("dev"); r.State != "running" || r.Epoch != 7 {
+		t.Fatalf("after 4 kills and 2 deaths: %+v", r)
+	}
+	strike(syscall.SIGSEGV)
+	if r := c.row("dev"); r.State != "failed" {
+		t.Errorf("after the third death: %+v", r)
+	}
+	if want := "dev: given up: 3 deaths in 1m0s, more than the restart budget of 2"; !strings.Contains(c.dmesg(), want) {
+		t.Errorf("dmesg has no %q:\n%s", want, c.dmesg())
+	}
+	c.write("/x", "fine")
 }
