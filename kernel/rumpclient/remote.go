@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
+	"github.com/rumpus-kernel/rumpus/modapi/ring"
 	"github.com/rumpus-kernel/rumpus/modapi/stream"
 	"github.com/rumpus-kernel/rumpus/modapi/wire"
 )
@@ -85,10 +86,19 @@ type remote struct {
 // NewRemote shakes hands with the kernel behind nc, which it owns from now on,
 // and answers the Caller.
 func NewRemote(ctx context.Context, nc net.Conn) (Caller, error) {
+	var pass *ring.Passer
+	if ring.Enabled() {
+		if pass = ring.NewPasser(nc, true); pass != nil {
+			nc = pass
+		}
+	}
 	r := &remote{conn: stream.New(nc, nil, stream.Options{MaxCalls: MaxCalls})}
 	k := stream.GetCall()
 	defer k.Release()
 	k.Header.Op = wire.OpHello
+	if pass != nil {
+		k.Header.Object = wire.HelloRing
+	}
 	hello := wire.HelloReq{Name: filepath.Base(os.Args[0]), Pid: int32(os.Getpid())}
 	hello.Name = hello.Name[:min(len(hello.Name), 255)]
 	k.Args = hello.Append(k.Args[:0])
@@ -110,7 +120,22 @@ func NewRemote(ctx context.Context, nc net.Conn) (Caller, error) {
 		return nil, err
 	}
 	r.version, r.pid = res.Version, res.Pid
+	if pass != nil {
+		r.ring(pass.Received())
+	}
 	return r, nil
+}
+
+// ring puts the ring to use whose memory came with the answer to HELLO. If it
+// cannot be there is the stream.
+func (r *remote) ring(f *os.File) {
+	if f == nil {
+		return
+	}
+	defer f.Close()
+	if m, err := ring.Map(f); err == nil {
+		_, _ = ring.Attach(r.conn, m, ring.Options{})
+	}
 }
 
 // vecs are the two vectors of a call in one piece of memory.

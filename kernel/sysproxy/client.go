@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
+	"github.com/rumpus-kernel/rumpus/modapi/ring"
 	"github.com/rumpus-kernel/rumpus/modapi/stream"
 	"github.com/rumpus-kernel/rumpus/modapi/wire"
 )
@@ -29,6 +30,7 @@ type client struct {
 	door    *atomic.Int32 // counts this connection while it is no client
 	refusal error         // of Allow
 	conn    *stream.Conn
+	pass    *ring.Passer // conn's socket, nil if it is no unix socket
 	mem     atomic.Int64 // bytes that calls in flight hold
 
 	mu    sync.Mutex
@@ -41,6 +43,9 @@ type client struct {
 func newClient(s *server, nc net.Conn, p Peer, door *atomic.Int32, refusal error) *client {
 	c := &client{s: s, peer: p, door: door, refusal: refusal}
 	ready := make(chan struct{})
+	if c.pass = ring.NewPasser(nc, false); c.pass != nil {
+		nc = c.pass
+	}
 	c.conn = stream.New(nc, stream.HandlerFunc(func(ctx context.Context, r *stream.Request) {
 		<-ready // conn is set
 		c.serve(ctx, r)
@@ -141,8 +146,34 @@ func (c *client) greet(ctx context.Context, r *stream.Request) {
 		c.conn.Close()
 		return
 	}
+	if r.Header.Object&wire.HelloRing != 0 {
+		c.ring()
+	}
 	res := wire.HelloRes{Version: c.s.opt.Version, Pid: pid}
 	r.Reply(0, res.Append(nil), nil)
+}
+
+// ring makes a ring for the client, whose memory goes along with the answer to
+// HELLO. If it cannot be there is the stream.
+func (c *client) ring() {
+	if c.pass == nil || !ring.Enabled() {
+		return
+	}
+	f, err := ring.Create(false)
+	if err != nil {
+		c.s.opt.Log.Warn("no ring for a client", "client", c.peer, "error", err)
+		return
+	}
+	m, err := ring.Map(f)
+	if err == nil {
+		_, err = ring.Attach(c.conn, m, ring.Options{Second: true, Serve: true, Workers: MaxCalls, Counters: c.s.cnt.ring})
+	}
+	if err != nil {
+		f.Close()
+		c.s.opt.Log.Warn("no ring for a client", "client", c.peer, "error", err)
+		return
+	}
+	c.pass.Send(f)
 }
 
 // admit makes the client's process, if it is let in.
@@ -205,13 +236,26 @@ func (c *client) syscall(ctx context.Context, p Proc, r *stream.Request) {
 			return
 		}
 	}
+	// Bytes in shared memory, which the client can change at any time, are for
+	// calls that move them once and never look at them.
+	var out []byte
+	switch k.req.Num {
+	case abi.SYS_write, abi.SYS_pwrite:
+	case abi.SYS_read, abi.SYS_pread:
+		out = r.Room(int(r.Header.ReplyLen))
+		fallthrough
+	default:
+		r.Own()
+	}
 	k.a = abi.Sysargs{A: k.req.A, Path: k.req.Path, Addr: k.req.Addr, In: r.Payload}
-	if n := int(r.Header.ReplyLen); n > 0 {
+	if n := int(r.Header.ReplyLen); out != nil {
+		k.a.Out = out
+	} else if n > 0 {
 		buf := stream.GetBuf(n)
 		defer stream.PutBuf(buf)
 		k.a.Out = *buf
 	}
-	out := k.a.Out
+	out = k.a.Out
 	if err := p.Syscall(ctx, int(k.req.Num), &k.a); err != nil {
 		r.Reply(errorReply(err))
 		return

@@ -13,6 +13,7 @@ import (
 
 	"github.com/rumpus-kernel/rumpus/modapi"
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
+	"github.com/rumpus-kernel/rumpus/modapi/ring"
 )
 
 // Limits.
@@ -115,6 +116,7 @@ func PeerCred(nc net.Conn) (Peer, error) {
 
 type counters struct {
 	calls, clients, refused, lies, nobufs *modapi.Counter
+	ring                                  *ring.Counters
 }
 
 type server struct {
@@ -158,7 +160,7 @@ func Serve(ctx context.Context, l net.Listener, opt Options) error {
 	s := &server{opt: opt, conns: make(map[*client]struct{}), cnt: counters{
 		calls: count("sysproxy", "calls"), clients: count("sysproxy", "clients"),
 		refused: count("sysproxy", "refused"), lies: count("sysproxy", "lies"),
-		nobufs: count("sysproxy", "nobufs"),
+		nobufs: count("sysproxy", "nobufs"), ring: ring.NewCounters(count),
 	}}
 	stop := context.AfterFunc(ctx, func() { l.Close() })
 	defer stop()

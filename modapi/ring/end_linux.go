@@ -108,6 +108,11 @@ func Attach(c *stream.Conn, m *Mem, opt Options) (*End, error) {
 func (e *End) end() {
 	<-e.conn.Done()
 	e.closed.Store(true)
+	for i := range e.srv.reqs {
+		if r := e.srv.reqs[i].Load(); r != nil {
+			r.Cancel()
+		}
+	}
 	e.srv.mu.Lock()
 	e.srv.ended = true
 	e.srv.mu.Unlock()

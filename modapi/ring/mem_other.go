@@ -4,6 +4,7 @@ package ring
 
 import (
 	"fmt"
+	"net"
 	"os"
 
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
@@ -32,3 +33,15 @@ func Attach(c *stream.Conn, m *Mem, opt Options) (*End, error) { return nil, err
 func Supported() bool { return false }
 
 var errNone = fmt.Errorf("shared-memory rings need Linux: %w", abi.EOPNOTSUPP)
+
+// Passer is a connection that can carry a descriptor. Here there is none.
+type Passer struct{ net.Conn }
+
+// NewPasser answers nil.
+func NewPasser(nc net.Conn, expect bool) *Passer { return nil }
+
+// Send closes f.
+func (p *Passer) Send(f *os.File) { f.Close() }
+
+// Received answers nil.
+func (p *Passer) Received() *os.File { return nil }

@@ -143,7 +143,7 @@ func (s *server) request(i int) *stream.Request {
 	}
 	s.areas[i], s.gens[i] = area, gen
 	s.reqs[i].Store(r)
-	if s.h.cancel(i).Load() == uint32(h.ReqID) {
+	if s.h.cancel(i).Load() == uint32(h.ReqID) || e.closed.Load() {
 		r.Cancel()
 	}
 	e.conn.Progress()
@@ -268,6 +268,12 @@ func (s *server) Room(r *stream.Request, n int) []byte {
 // Answer puts the reply into the slot and tells the caller.
 func (s *server) Answer(r *stream.Request, h *wire.Header, args []byte, payload abi.Iov) {
 	i := r.Slot
+	select {
+	case <-s.e.conn.Done(): // what the end made of it is nobody's business
+		s.reqs[i].Store(nil)
+		return
+	default:
+	}
 	area, gen := s.areas[i], s.gens[i]
 	h.Epoch = s.e.conn.Epoch()
 	copy(s.h.args(i), args)
@@ -330,25 +336,25 @@ func (l *limit) put() { l.n.Add(-1) }
 const maxSpin = 20 * time.Microsecond
 
 // spinUntil spins until ok, as long as the peer, whose CPU is in peer, runs on
-// another CPU than we do.
-func spinUntil(ok func() bool, peer *atomic.Uint32, stop *atomic.Bool) bool {
+// another CPU than we do. vain says that it has spun for nothing.
+func spinUntil(ok func() bool, peer *atomic.Uint32, stop *atomic.Bool) (done, vain bool) {
 	if !spinning.take() {
-		return false
+		return false, false
 	}
 	defer spinning.put()
 	begin := time.Now()
 	for n := 1; ; n++ {
 		if me := myCPU(); me != noCPU && me == peer.Load() {
-			return false
+			return false, false
 		}
 		for range 16 {
 			if ok() {
-				return true
+				return true, false
 			}
 			pause(4)
 		}
 		if time.Since(begin) > maxSpin || stop.Load() {
-			return ok()
+			return ok(), true
 		}
 		if n%4 == 0 {
 			runtime.Gosched()
@@ -367,7 +373,8 @@ func ranOn(w *atomic.Uint32) {
 func (s *server) spin() bool {
 	ranOn(s.h.word(offSCPU))
 	more := s.h.entry(s.head)
-	return spinUntil(func() bool { return more.Load() != 0 }, s.h.word(offCCPU), &s.e.closed)
+	ok, _ := spinUntil(func() bool { return more.Load() != 0 }, s.h.word(offCCPU), &s.e.closed)
+	return ok
 }
 
 // lazy is after how many spins in vain in a row a class spins only now and
@@ -382,10 +389,12 @@ func (e *End) spin(w *atomic.Uint32, done uint32, class wire.Class) bool {
 		missed.Add(1)
 		return w.Load() == done
 	}
-	if spinUntil(func() bool { return w.Load() == done }, e.out.word(offSCPU), &e.closed) {
+	ok, vain := spinUntil(func() bool { return w.Load() == done }, e.out.word(offSCPU), &e.closed)
+	switch {
+	case vain && !ok:
+		missed.Add(1)
+	case ok && missed.Load() != 0:
 		missed.Store(0)
-		return true
 	}
-	missed.Add(1)
-	return false
+	return ok
 }

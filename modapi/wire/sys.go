@@ -59,6 +59,10 @@ func (m *ModSyscallReq) Parse(b []byte) error {
 	return c.end()
 }
 
+// HelloRing is the bit in Object by which a client's HELLO says that it can use
+// a ring. The kernel may send the ring's memory along with the answer.
+const HelloRing = 1
+
 // HelloReq introduces a client to the kernel.
 type HelloReq struct {
 	Name string // of its program, at most 255 bytes
