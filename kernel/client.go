@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rumpus-kernel/rumpus/kernel/proc"
@@ -15,7 +16,7 @@ import (
 // program or the sysproxy server makes system calls through.
 type Proc struct {
 	k *Kernel
-	p *proc.Proc
+	p atomic.Pointer[proc.Proc] // lwproc_attach changes it
 }
 
 // NewProc makes a process. ESRCH when the kernel does not run.
@@ -27,7 +28,13 @@ func (k *Kernel) NewProc(name string, cred *abi.Cred) (*Proc, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Proc{k, p}, nil
+	return k.procOf(p), nil
+}
+
+func (k *Kernel) procOf(p *proc.Proc) *Proc {
+	q := &Proc{k: k}
+	q.p.Store(p)
+	return q
 }
 
 // Client makes a process of the super-user with its own descriptors and working
@@ -41,25 +48,34 @@ func (k *Kernel) Client(name string) (*rumpclient.Client, error) {
 }
 
 // Pid is the process id in the kernel.
-func (p *Proc) Pid() int32 { return p.p.Pid }
+func (p *Proc) Pid() int32 { return p.p.Load().Pid }
 
 // Syscall makes one system call. It ends with EINTR when ctx is cancelled,
 // ETIMEDOUT when ctx's deadline passes, and ESRCH when the process exits.
 func (p *Proc) Syscall(ctx context.Context, num int, a *abi.Sysargs) error {
-	l, err := p.p.Enter()
+	if num == abi.SYS_lwproc_attach {
+		return p.attach(ctx, a)
+	}
+	l, err := p.p.Load().Enter()
 	if err != nil {
 		return err
 	}
 	defer l.Leave()
+	return p.k.call(ctx, l, num, a)
+}
+
+// call makes one system call for an lwp that has begun.
+func (k *Kernel) call(ctx context.Context, l *proc.Lwp, num int, a *abi.Sysargs) (err error) {
+	exit := l.Proc.Context()
 	if ctx.Done() == nil { // nothing of the caller's to wait for: the process's end does
-		err = p.k.sys.Call(p.p.Context(), l, num, a)
+		err = k.sys.Call(exit, l, num, a)
 	} else {
-		x := &callCtx{Context: ctx, exit: p.p.Context()}
-		err = p.k.sys.Call(x, l, num, a)
+		x := &callCtx{Context: ctx, exit: exit}
+		err = k.sys.Call(x, l, num, a)
 		x.end()
 	}
-	if err != nil && p.p.Context().Err() != nil && abi.ErrnoOf(err) == abi.EINTR {
-		return fmt.Errorf("process %d has exited: %w", p.p.Pid, abi.ESRCH)
+	if err != nil && exit.Err() != nil && abi.ErrnoOf(err) == abi.EINTR {
+		return fmt.Errorf("process %d has exited: %w", l.Proc.Pid, abi.ESRCH)
 	}
 	return err
 }
@@ -71,7 +87,7 @@ const exitTime = 10 * time.Second
 func (p *Proc) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), exitTime)
 	defer cancel()
-	p.p.Exit(ctx)
+	p.p.Load().Exit(ctx)
 	return nil
 }
 

@@ -119,6 +119,7 @@ type Kernel struct {
 	Threads  *kthread.Table
 	Auth     *kauth.Auth
 	sys      *syscall.Kernel
+	forks    forks
 
 	mu       sync.Mutex
 	state    State    // protected by mu

@@ -64,6 +64,7 @@ const (
 	Setid        Action = "setid"    // process scope: change own ids
 	Rlimit       Action = "rlimit"   // process scope: raise a hard limit
 	KeventFilter Action = "kevent"   // process scope: watch another one's process
+	Setlogin     Action = "setlogin" // process scope
 	PrivPort     Action = "privport" // network scope: bind below 1024
 	Ifconfig     Action = "ifconfig" // network scope
 	RawSock      Action = "rawsock"  // network scope

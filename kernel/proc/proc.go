@@ -7,6 +7,17 @@
 // to be init". A client of sysproxy and an embedder's client are one proc
 // each.
 //
+// proc0 has process group 0 (job-control count 1) in session 0, whose login name
+// is "rumphobo", and the limits of the seed. A process of a client is a child of
+// proc0 in that group, with limits of its own: RLIMIT_NOFILE (EMFILE; besides
+// kern.maxfiles, ENFILE) and RLIMIT_FSIZE (EFBIG) are enforced. Rfork makes a
+// child of any process.
+//
+// The seed binds each lwp to a virtual CPU before it may run, of which there are
+// as many as RUMP_NCPU says. Go schedules goroutines onto the host's CPUs
+// itself, so a system call takes no CPU and gives none back: that costs nothing
+// because it is not done. hw.ncpu shows the configured number.
+//
 // Life: Table.New makes a proc; Proc.Exit ends it: its context is cancelled, so
 // that waits in system calls end with EINTR; when the last call has returned
 // its descriptors are closed and it leaves the table. Exit waits for that.
@@ -38,6 +49,7 @@ const MaxProcs = 4096
 type Table struct {
 	mu     sync.Mutex
 	procs  map[int32]*Proc // protected by mu
+	pgrps  map[int32]*Pgrp // protected by mu
 	next   int32           // last pid given, protected by mu
 	Proc0  *Proc
 	files  *file.Table
@@ -55,12 +67,11 @@ type Hooks struct {
 // Proc is a process (struct proc).
 type Proc struct {
 	Pid   int32
-	Ppid  int32
-	Login string // of the session (s_login)
 	Fd    *file.Filedesc
 	Notes event.Klist // EVFILT_PROC
 
 	table  *Table
+	ppid   atomic.Int32
 	name   atomic.Pointer[string]
 	cred   atomic.Pointer[abi.Cred]
 	ctx    context.Context
@@ -73,8 +84,14 @@ type Proc struct {
 	lwps   sync.Pool     // lwps between two calls
 	lastID atomic.Uint32 // lids given so far
 
-	mu  sync.Mutex                  // over making and taking away cwd
-	cwd atomic.Pointer[vfs.Cwdinfo] // made when first wanted
+	owned   atomic.Int32  // lwps of NewLwp
+	lastLwp atomic.Bool   // ends with the last of them
+	fsize   atomic.Uint64 // RLIMIT_FSIZE as abi.Caller has it
+	pgrp    *Pgrp         // protected by table.mu; nil when it has left the table
+
+	mu     sync.Mutex                  // over making and taking away cwd
+	limits Limits                      // protected by mu
+	cwd    atomic.Pointer[vfs.Cwdinfo] // made when first wanted
 }
 
 // exiting is the bit of Proc.state that lets no new call in. A system call
@@ -82,20 +99,14 @@ type Proc struct {
 // each other.
 const exiting = 1 << 62
 
-// Lwp is one thread of execution in the kernel (struct lwp).
-type Lwp struct {
-	Lid    int32
-	Proc   *Proc
-	caller abi.Caller
-}
-
 // NewTable makes a table with proc0 in it.
 func NewTable(files *file.Table) *Table {
-	t := &Table{procs: make(map[int32]*Proc), next: 1, files: files}
-	p := t.make(0, "kernel", abi.Root, math.MaxInt32)
-	p.Login = "rumphobo"
+	t := &Table{procs: make(map[int32]*Proc), pgrps: make(map[int32]*Pgrp), next: 1, files: files}
+	p := t.make(0, "kernel", abi.Root, file.NewFiledesc(math.MaxInt32))
+	p.limits = limits0()
 	t.Proc0 = p
 	t.procs[0] = p
+	t.joinLocked(p, &Pgrp{Jobc: 1, session: &Session{login: "rumphobo"}})
 	return t
 }
 
@@ -106,8 +117,8 @@ func (t *Table) SetHooks(h Hooks) {
 	t.mu.Unlock()
 }
 
-func (t *Table) make(pid int32, name string, cred *abi.Cred, nofile int) *Proc {
-	p := &Proc{Pid: pid, Ppid: 0, table: t, Fd: file.NewFiledesc(nofile), idle: make(chan struct{}), done: make(chan struct{})}
+func (t *Table) make(pid int32, name string, cred *abi.Cred, fd *file.Filedesc) *Proc {
+	p := &Proc{Pid: pid, table: t, Fd: fd, idle: make(chan struct{}), done: make(chan struct{})}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.name.Store(&name)
 	p.cred.Store(cred)
@@ -117,6 +128,11 @@ func (t *Table) make(pid int32, name string, cred *abi.Cred, nofile int) *Proc {
 // New makes a process with the next free pid, an empty descriptor table and
 // the given credentials. EAGAIN when there are MaxProcs; ESRCH after Close.
 func (t *Table) New(name string, cred *abi.Cred) (*Proc, error) {
+	return t.add(name, cred, t.Proc0, file.NewFiledesc(DefaultNofile), limitsNew())
+}
+
+// add makes a process, a child of parent and in its process group.
+func (t *Table) add(name string, cred *abi.Cred, parent *Proc, fd *file.Filedesc, limits Limits) (*Proc, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.closed {
@@ -134,8 +150,17 @@ func (t *Table) New(name string, cred *abi.Cred) (*Proc, error) {
 			break
 		}
 	}
-	p := t.make(t.next, name, cred, DefaultNofile)
-	p.Login = t.Proc0.Login
+	p := t.make(t.next, name, cred, fd)
+	p.ppid.Store(parent.Pid)
+	p.limits = limits
+	if cur := limits[abi.RLIMIT_FSIZE].Cur; cur != abi.RLIM_INFINITY {
+		p.fsize.Store(uint64(cur) + 1)
+	}
+	g := parent.pgrp
+	if g == nil { // the parent has just gone
+		g = t.Proc0.pgrp
+	}
+	t.joinLocked(p, g)
 	t.procs[p.Pid] = p
 	return p, nil
 }
@@ -178,6 +203,9 @@ func (t *Table) Close(ctx context.Context) {
 	t.Proc0.Exit(ctx)
 }
 
+// Ppid is the parent's pid (getppid); proc0's when that has ended.
+func (p *Proc) Ppid() int32 { return p.ppid.Load() }
+
 // Name is the program's name (p_comm).
 func (p *Proc) Name() string { return *p.name.Load() }
 
@@ -216,19 +244,25 @@ func (p *Proc) Context() context.Context { return p.ctx }
 
 // Enter makes an lwp for one system call. ESRCH when the process is exiting.
 func (p *Proc) Enter() (*Lwp, error) {
-	if p.state.Add(1)&exiting != 0 {
-		p.leave()
-		return nil, abi.ESRCH
+	if err := p.begin(); err != nil {
+		return nil, err
 	}
 	l, ok := p.lwps.Get().(*Lwp)
 	if !ok {
-		lid := int32(p.lastID.Add(1)%math.MaxInt32) + 1 // never 0
+		lid := p.lid()
 		l = &Lwp{Lid: lid, Proc: p, caller: abi.Caller{Pid: p.Pid, Lid: lid}}
 	}
-	if c := p.cred.Load(); l.caller.Cred != c {
-		l.caller.Cred = c
-	}
+	l.refresh()
 	return l, nil
+}
+
+// begin begins a call. ESRCH when the process is exiting.
+func (p *Proc) begin() error {
+	if p.state.Add(1)&exiting != 0 {
+		p.leave()
+		return abi.ESRCH
+	}
+	return nil
 }
 
 // leave ends a call, perhaps the last one.
@@ -244,9 +278,6 @@ func (l *Lwp) Leave() {
 	p.lwps.Put(l)
 	p.leave()
 }
-
-// Caller is who the lwp acts for.
-func (l *Lwp) Caller() *abi.Caller { return &l.caller }
 
 // Exit ends the process: waits are interrupted, calls in progress awaited,
 // descriptors closed. Calling it again waits for the same end, at most as long
@@ -280,19 +311,10 @@ func (p *Proc) reap(ctx context.Context) {
 	}
 	p.table.mu.Lock()
 	delete(p.table.procs, p.Pid)
+	p.table.leaveLocked(p)
+	for _, c := range p.table.procs { // orphans are proc0's
+		c.ppid.CompareAndSwap(p.Pid, 0)
+	}
 	p.table.mu.Unlock()
 	p.noteExit()
-}
-
-type lwpKey struct{}
-
-// With puts l into a context for code that gets nothing else.
-func With(ctx context.Context, l *Lwp) context.Context {
-	return context.WithValue(ctx, lwpKey{}, l)
-}
-
-// Current is the lwp that With put in, or nil: curlwp.
-func Current(ctx context.Context) *Lwp {
-	l, _ := ctx.Value(lwpKey{}).(*Lwp)
-	return l
 }

@@ -26,8 +26,8 @@ func table() *Table {
 func TestPids(t *testing.T) {
 	tab := table()
 	defer tab.Close(context.Background())
-	if p := tab.Proc0; p.Pid != 0 || p.Login != "rumphobo" || p.Cred() != abi.Root {
-		t.Errorf("proc0: pid %d, login %q", p.Pid, p.Login)
+	if p := tab.Proc0; p.Pid != 0 || p.Login() != "rumphobo" || p.Cred() != abi.Root {
+		t.Errorf("proc0: pid %d, login %q", p.Pid, p.Login())
 	}
 	p, err := tab.New("first", abi.NewCred(5, 5))
 	if err != nil || p.Pid != 2 {

@@ -48,7 +48,7 @@ func id(get func(*abi.Caller) uint32) fn {
 }
 
 func sysGetppid(_ context.Context, _ *Kernel, l *proc.Lwp, a *abi.Sysargs) error {
-	a.R[0] = uint64(l.Proc.Ppid)
+	a.R[0] = uint64(l.Proc.Ppid())
 	return nil
 }
 

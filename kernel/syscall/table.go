@@ -52,6 +52,7 @@ type Kernel struct {
 	Booted time.Time
 	Random func(p []byte)
 	Reboot func(howto int) // begins a reboot; returns at once
+	Rfork  func(l *proc.Lwp, flags int) (pid int32, cookie [abi.CookieSize]byte, err error)
 	Calls  *modapi.Counter // all system calls
 
 	table Table

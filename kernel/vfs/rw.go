@@ -124,7 +124,7 @@ func (v *Vnode) write(ctx context.Context, c *abi.Caller, src []byte, off int64,
 	if len(src) == 0 {
 		return 0, off, nil
 	}
-	if off >= maxFileSize {
+	if off >= maxFileSize || !c.FsizeOK(off+min(int64(len(src)), maxFileSize-off)) {
 		return 0, off, abi.EFBIG
 	}
 	src = src[:min(int64(len(src)), maxFileSize-off)]
@@ -164,15 +164,19 @@ func (v *Vnode) writeThrough(ctx context.Context, b *binding, c *abi.Caller, src
 	if b.writer == nil {
 		return 0, off, abi.EROFS
 	}
-	if !app && int64(len(src)) > math.MaxInt64-off {
+	v.amu.Lock()
+	size := v.va.Size
+	v.amu.Unlock()
+	end := off
+	if app {
+		end = size
+	}
+	if int64(len(src)) > math.MaxInt64-end || !c.FsizeOK(end+int64(len(src))) {
 		return 0, off, abi.EFBIG
 	}
 	at = off
 	v.m.begin()
 	defer v.m.end()
-	v.amu.Lock()
-	size := v.va.Size
-	v.amu.Unlock()
 	defer func() {
 		if done == 0 {
 			return
@@ -246,6 +250,9 @@ func (v *Vnode) truncate(ctx context.Context, c *abi.Caller, size int64) error {
 	}
 	if va.Flags&(abi.UF_IMMUTABLE|abi.SF_IMMUTABLE|abi.UF_APPEND|abi.SF_APPEND) != 0 {
 		return abi.EPERM
+	}
+	if size > va.Size && !c.FsizeOK(size) {
+		return abi.EFBIG
 	}
 	if !b.kpages() {
 		if b.truncater == nil {

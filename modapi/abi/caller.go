@@ -40,7 +40,13 @@ type Caller struct {
 	Cred *Cred
 	Pid  int32
 	Lid  int32
+
+	// Fsize is RLIMIT_FSIZE plus 1; 0 is no limit. It does not leave the kernel.
+	Fsize uint64
 }
+
+// FsizeOK reports whether a file may become size bytes long (RLIMIT_FSIZE).
+func (c *Caller) FsizeOK(size int64) bool { return c.Fsize == 0 || uint64(size) < c.Fsize }
 
 // KernelCaller is the kernel itself: the super-user in process 0.
 var KernelCaller = &Caller{Cred: Root, Pid: 0, Lid: 1}

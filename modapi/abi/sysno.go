@@ -380,7 +380,20 @@ const (
 	SYS_msgbuf          = 518 // read the kernel's message buffer
 	SYS_ifstat          = 519 // network interfaces as records
 	SYS_events          = 520 // the stream of kernel events
+	SYS_lwproc_rfork    = 521 // make a child process (rump_lwproc_rfork)
+	SYS_lwproc_attach   = 522 // become the process of a cookie that rfork gave
 )
+
+// Flags of lwproc_rfork: what the child gets of the descriptors, which it shares
+// without a flag.
+const (
+	RUMP_RFFDG  = 0x01 // a copy
+	RUMP_RFCFDG = 0x02 // none
+)
+
+// CookieSize is the size in bytes of what lwproc_rfork answers and
+// lwproc_attach takes: random, so that nobody can guess it.
+const CookieSize = 16
 
 // SyscallName is the name of a system call in the manual ("open"), or
 // "syscall 999" for a number that has none.

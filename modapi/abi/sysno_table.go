@@ -332,4 +332,6 @@ var syscallTab = [SYS_NSYSENT]string{
 	SYS_msgbuf:               "msgbuf",
 	SYS_ifstat:               "ifstat",
 	SYS_events:               "events",
+	SYS_lwproc_rfork:         "lwproc_rfork",
+	SYS_lwproc_attach:        "lwproc_attach",
 }
