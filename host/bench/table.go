@@ -27,9 +27,13 @@ func cells(r Row, grpc float64) []string {
 		c[8] = fmt.Sprintf("%.2f", r.Ratio)
 	}
 	if grpc > 0 && r.P50 > 0 {
-		c[9] = fmt.Sprintf("1/%.0f", grpc/r.P50)
-		if grpc < r.P50 {
-			c[9] = fmt.Sprintf("%.1f", r.P50/grpc)
+		switch x := grpc / r.P50; {
+		case x < 1:
+			c[9] = fmt.Sprintf("%.1f", 1/x)
+		case x < 9.95:
+			c[9] = fmt.Sprintf("1/%.1f", x)
+		default:
+			c[9] = fmt.Sprintf("1/%.0f", x)
 		}
 	}
 	return c
