@@ -2,6 +2,7 @@ package run
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -107,7 +108,8 @@ func TestPark(t *testing.T) {
 // TestHostKilled: no component outlives its host by more than a second, and
 // the next host takes the socket that was left.
 func TestHostKilled(t *testing.T) {
-	h := spawn(t, "")
+	tmp := shortDir(t) // a killed host leaves its private directories for the next one's sweep
+	h := spawn(t, "", func(c *exec.Cmd) { c.Env = append(c.Env, "TMPDIR="+tmp) })
 	c := h.client()
 	pids := c.pids()
 	h.work(1)
