@@ -3,7 +3,10 @@ package wire
 import (
 	"bytes"
 	"reflect"
+	"strings"
 	"testing"
+
+	"github.com/rumpus-kernel/rumpus/modapi/abi"
 )
 
 // FuzzSyscallByHand compares the messages that are coded by hand with their
@@ -17,6 +20,11 @@ func FuzzSyscallByHand(f *testing.F) {
 		flipped := bytes.Clone(whole)
 		flipped[i] ^= 0x81
 		f.Add(flipped)
+	}
+	ents := Dirents{{Fileid: 1, Cookie: 2, Type: abi.VREG, Name: "a"}, {Fileid: 1 << 63, Cookie: 1 << 62, Name: ""}, {Name: strings.Repeat("n", 255)}}
+	list := ents.Append(nil)
+	for _, n := range []int{1, DirentSize - 1, DirentSize, DirentSize + 1, 2*DirentSize + 1, len(list) - 1, len(list)} {
+		f.Add(list[:n])
 	}
 	f.Add(whole)
 	f.Add(append(whole, 0))
@@ -32,6 +40,17 @@ func FuzzSyscallByHand(f *testing.F) {
 		if c.err == nil {
 			if !bytes.Equal(q1.Append([]byte("x"))[1:], b) {
 				t.Errorf("coded again: %x, was %x", q1.Append(nil), b)
+			}
+		}
+		var d1, d2 Dirents
+		c = coder{b: b, dec: true}
+		d2.code(&c)
+		compare(t, b, d1.Parse(b), c.end(), &d1, &d2)
+		if c.err == nil {
+			d := coder{b: []byte("x")}
+			d2.code(&d)
+			if got := d1.Append([]byte("x")); !bytes.Equal(got, d.b) || !bytes.Equal(got[1:], b) {
+				t.Errorf("coded again: %x, was %x", got, b)
 			}
 		}
 		var s1, s2 SyscallRes

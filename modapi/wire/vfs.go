@@ -1,6 +1,8 @@
 package wire
 
 import (
+	"encoding/binary"
+
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
 	"github.com/rumpus-kernel/rumpus/modapi/vfsops"
 )
@@ -314,16 +316,35 @@ func (m *Dirents) code(c *coder) {
 
 // Append codes m at the end of b.
 func (m *Dirents) Append(b []byte) []byte {
-	c := coder{b: b}
-	m.code(&c)
-	return c.b
+	for i := range *m {
+		b = AppendDirent(b, &(*m)[i])
+	}
+	return b
 }
 
-// Parse decodes m from all of b.
+// Parse decodes m from all of b. The names are parts of one string: a listing
+// costs two allocations.
 func (m *Dirents) Parse(b []byte) error {
-	c := coder{b: b, dec: true}
-	m.code(&c)
-	return c.end()
+	n := 0
+	for rest := b; len(rest) > 0; n++ {
+		if len(rest) < DirentSize || len(rest) < DirentSize+int(rest[DirentSize-1]) {
+			c := coder{b: b, dec: true} // it says what is wrong
+			m.code(&c)
+			return c.end()
+		}
+		rest = rest[DirentSize+int(rest[DirentSize-1]):]
+	}
+	if *m = nil; n == 0 {
+		return nil
+	}
+	ds, text, le := make(Dirents, n), string(b), binary.LittleEndian
+	for i := range ds {
+		end := DirentSize + int(b[DirentSize-1])
+		ds[i] = abi.Dirent{Fileid: abi.Fileid(le.Uint64(b)), Cookie: le.Uint64(b[8:]), Type: abi.VType(b[16]), Name: text[DirentSize:end]}
+		b, text = b[end:], text[end:]
+	}
+	*m = ds
+	return nil
 }
 
 // IOReq asks for bytes of a file: ReplyLen of the frame says how many.
@@ -416,9 +437,10 @@ func (c *coder) dirent(d *abi.Dirent) {
 	d.Name = string(c.take(int(n)))
 }
 
-// AppendDirent codes one directory entry at the end of b.
+// AppendDirent codes one directory entry at the end of b. A name is cut at
+// 255 bytes.
 func AppendDirent(b []byte, d *abi.Dirent) []byte {
-	c := coder{b: b}
-	c.dirent(d)
-	return c.b
+	le, n := binary.LittleEndian, min(len(d.Name), maxName)
+	b = le.AppendUint64(le.AppendUint64(b, uint64(d.Fileid)), d.Cookie)
+	return append(append(b, uint8(d.Type), uint8(n)), d.Name[:n]...)
 }

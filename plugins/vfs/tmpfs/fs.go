@@ -105,7 +105,9 @@ func (f *FS) Readdir(ctx context.Context, req vfsops.ReaddirReq) (vfsops.Readdir
 		return res, err
 	}
 	room := min(req.Max, abi.MaxTransfer)
-	for i, e := range n.dir.after(req.Cookie) {
+	after := n.dir.after(req.Cookie)
+	res.Entries = make([]abi.Dirent, 0, max(min(len(after), room/24), 0))
+	for i, e := range after {
 		if i&4095 == 4095 && ctx.Err() != nil {
 			return vfsops.ReaddirRes{}, ctx.Err()
 		}
