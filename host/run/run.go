@@ -363,10 +363,21 @@ func (h *host) serve(ctx context.Context, l net.Listener) error {
 		Log:     h.k.Msg.Logger("sysproxy"),
 		Evcnt:   h.k.Evcnt.Attach,
 		Version: kernel.Getversion().String(),
+		Allow:   h.allow,
 		NewProc: func(_ context.Context, p sysproxy.Peer) (sysproxy.Proc, error) {
 			return h.k.NewProc(p.Name, credOf(p.Uid, p.Gid))
 		},
 	})
+}
+
+// allow decides who is let in besides the owner: everybody whom the configured
+// mode of the socket lets connect. Such a client is itself inside, with its own
+// uid, and may do what the kernel lets that uid do.
+func (h *host) allow(p sysproxy.Peer) error {
+	if h.cfg.Server.Mode.Perm()&0o022 != 0 {
+		return nil
+	}
+	return sysproxy.OwnerOnly(p)
 }
 
 // credOf is who a peer is inside: the host's own uid and root are the

@@ -161,6 +161,23 @@ func TestStranger(t *testing.T) {
 	}
 }
 
+// TestGuest: a mode that lets others connect lets them in as themselves.
+func TestGuest(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root for another uid")
+	}
+	h := boot(t, `server: {mode: "0777"}`)
+	if err := os.Chmod(filepath.Dir(h.sock), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if out, code := asClient(t, h.url, nobody); code != 0 || !strings.Contains(out, "uid 65534 <nil>") {
+		t.Errorf("a guest got %d:\n%s", code, out)
+	}
+	if out, code := asClient(t, h.url, nobody, "RUMPUS_TEST_ASK=halt"); code != 0 || !strings.Contains(out, "halt reboot: uid 65534 may not: operation not permitted") {
+		t.Errorf("a guest may halt the kernel: %d:\n%s", code, out)
+	}
+}
+
 // TestUnprivileged: the default configuration needs no root.
 func TestUnprivileged(t *testing.T) {
 	exe := filepath.Join(shortDir(t), "host")
