@@ -29,8 +29,12 @@ const (
 	profileEnv = "RUMPUS_BENCH_PROFILE" // where a client process writes its CPU profile
 )
 
-// childEnd bounds how long a child may take to end.
-const childEnd = 5 * time.Second
+// childEnd bounds how long a child may take to end, childWait how long to
+// answer, beside the time of a row.
+const (
+	childEnd  = 5 * time.Second
+	childWait = 30 * time.Second
+)
 
 // child is another process of ours that takes requests on its standard input
 // and answers on its standard output, one JSON document each.
@@ -71,7 +75,7 @@ func startChild(role, arg string, env ...string) (*child, error) {
 		return nil, err
 	}
 	c.enc, c.dec = json.NewEncoder(c.in), json.NewDecoder(out)
-	a, err := c.answer()
+	a, err := c.answer(childWait)
 	if err != nil {
 		c.close()
 		return nil, fmt.Errorf("%s process: %w", role, err)
@@ -80,7 +84,10 @@ func startChild(role, arg string, env ...string) (*child, error) {
 	return c, nil
 }
 
-func (c *child) answer() (answer, error) {
+// answer waits for the child to say something; one that does not is killed.
+func (c *child) answer(limit time.Duration) (answer, error) {
+	t := time.AfterFunc(limit, func() { c.cmd.Process.Kill() })
+	defer t.Stop()
 	var a answer
 	err := c.dec.Decode(&a)
 	switch {
@@ -98,7 +105,7 @@ func (c *child) run(t task) (sample, error) {
 	if err := c.enc.Encode(t); err != nil {
 		return sample{}, err
 	}
-	a, err := c.answer()
+	a, err := c.answer(childWait + 2*t.Budget)
 	return a.Sample, err
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -147,9 +148,10 @@ func (c *config) measureAll(stderr io.Writer) ([]Row, error) {
 	}
 	defer endPlugins()
 	defer r.close()
-	quit := make(chan os.Signal, 1)
-	signal.Notify(quit, syscall.SIGINT, syscall.SIGTERM)
-	defer signal.Stop(quit)
+	// The first signal ends it after the row, a second one at once.
+	ctx, stop := signal.NotifyContext(bg, syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop)
 	if c.cpuprof != "" {
 		stop, err := profile(c.cpuprof)
 		if err != nil {
@@ -160,7 +162,7 @@ func (c *config) measureAll(stderr io.Writer) ([]Row, error) {
 	rows := []Row{}
 	for _, op := range operations {
 		for _, n := range c.callers {
-			more, err := c.measureOne(r, op, n, quit)
+			more, err := c.measureOne(ctx, r, op, n)
 			if err != nil {
 				return nil, err
 			}
@@ -171,7 +173,7 @@ func (c *config) measureAll(stderr io.Writer) ([]Row, error) {
 }
 
 // measureOne makes the rows of one operation with n callers.
-func (c *config) measureOne(r *rig, op string, n int, quit <-chan os.Signal) ([]Row, error) {
+func (c *config) measureOne(ctx context.Context, r *rig, op string, n int) ([]Row, error) {
 	any := false
 	for _, p := range r.paths {
 		any = any || c.wants(op, p.name, n)
@@ -182,10 +184,8 @@ func (c *config) measureOne(r *rig, op string, n int, quit <-chan os.Signal) ([]
 	var rows []Row
 	linux := 0.0 // what ratios are of
 	for _, p := range r.paths {
-		select {
-		case <-quit:
+		if ctx.Err() != nil {
 			return nil, errors.New("interrupted")
-		default:
 		}
 		wanted := c.wants(op, p.name, n)
 		if !wanted && p.name != pathLinux {
