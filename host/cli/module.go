@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -13,20 +14,26 @@ import (
 )
 
 var modstatVerb = &verb{
-	name: "modstat", group: groupModules, synopsis: []string{"[-n NAME]"}, max: 0,
+	name: "modstat", group: groupModules, synopsis: []string{"[-n NAME]", "-a | -e"}, max: 0,
 	short: "show the modules that are loaded",
 	long: []string{
 		"Shows one line a module: name, class, where it came from, flags, references, size of its plugin in bytes, the modules that it requires, the process on the host that it is in, the state of this and how often it was restarted.",
+		"FLAG is a for a module that was autoloaded and f for a builtin that was unloaded, which has -1 references and needs modload -f to come back. -e and -a show no modules but say whether there may be more.",
 		"--json is an array of objects with name, class, source, flag, refs, size, requires (an array), pid, state, restarts, epoch and instance.",
 	},
 	examples: []example{{"rumpus modstat -n tmpfs", "Is tmpfs there, and in which process?"}},
 	exit:     []string{"1 also if -n names a module that is not loaded."},
 	setup: func(fs *pflag.FlagSet) runFunc {
 		name := fs.StringP("name", "n", "", "only the module called `NAME`")
+		auto := fs.BoolP("autoload", "a", false, "say whether modules can be autoloaded")
+		may := fs.BoolP("may-load", "e", false, "say whether you can load modules")
 		return func(ctx context.Context, c *call, _ []string) error {
 			k, err := c.kernel(ctx)
 			if err != nil {
 				return err
+			}
+			if *auto || *may {
+				return c.modmay(ctx, k, *auto)
 			}
 			mods, err := k.Modstat(ctx)
 			if err != nil {
@@ -58,6 +65,35 @@ var modstatVerb = &verb{
 	},
 }
 
+// modmay says whether modules can be loaded, or autoloaded, in the words of
+// modstat(8).
+func (c *call) modmay(ctx context.Context, k *rumpclient.Client, auto bool) error {
+	if c.json {
+		return usagef("-a and -e do not go with --json")
+	}
+	ok, err := k.Modmay(ctx, auto)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return fmt.Errorf("you are not allowed to load modules right now: %w", abi.EPERM)
+	}
+	if !auto {
+		c.printf("You can load modules.\n")
+		return nil
+	}
+	on, err := k.Sysctl(ctx, "kern.module.autoload")
+	if err != nil {
+		return err
+	}
+	if on == "1" {
+		c.printf("Modules can be autoloaded\n")
+	} else {
+		c.printf("Modules can be autoloaded, but kern.module.autoload = 0\n")
+	}
+	return nil
+}
+
 // notLoaded says that a module is not there.
 type notLoaded struct{ name string }
 
@@ -79,14 +115,15 @@ func dash(s string) string {
 }
 
 var modloadVerb = &verb{
-	name: "modload", group: groupModules, synopsis: []string{"[-f] [-b NAME=BOOL] [-i NAME=INT] [-s NAME=STRING] MODULE"}, min: 1, max: 1,
+	name: "modload", group: groupModules, synopsis: []string{"[-fP] [-b NAME=BOOL] [-i NAME=INT] [-s NAME=STRING] MODULE"}, min: 1, max: 1,
 	short: "load a module",
 	long: []string{
-		"Starts the plugin MODULE and attaches its modules. A name without a / is looked for in the directories of kern.module.path; one with a / is a file of the host, taken from where the command is given. The other options give the module properties.",
+		"Starts the plugin MODULE and attaches its modules. A name without a / is looked for in the directories of kern.module.path; one with a / is a file of the host, taken from where the command is given. The other options give the module properties; those in the file MODULE.json beside the plugin, if there is one, come first.",
 	},
 	examples: []example{{"rumpus modload -b debug=true ./myfs", "A module that is being written."}},
 	setup: func(fs *pflag.FlagSet) runFunc {
-		force := fs.BoolP("force", "f", false, "even if the module is disabled")
+		force := fs.BoolP("force", "f", false, "even if it is of another kernel version, or a builtin that was unloaded")
+		noprop := fs.BoolP("no-props", "P", false, "without the file of properties")
 		b := fs.StringArrayP("bool", "b", nil, "a boolean property, `NAME=BOOL`")
 		i := fs.StringArrayP("int", "i", nil, "an integer property, `NAME=INT`")
 		s := fs.StringArrayP("string", "s", nil, "a string property, `NAME=STRING`")
@@ -106,7 +143,10 @@ var modloadVerb = &verb{
 			}
 			flags := 0
 			if *force {
-				flags = rumpclient.ModctlForce
+				flags |= rumpclient.ModctlForce
+			}
+			if *noprop {
+				flags |= rumpclient.ModctlNoProp
 			}
 			k, err := c.kernel(ctx)
 			if err != nil {
@@ -156,22 +196,17 @@ func moduleProps(bools, ints, strs []string) (map[string]any, error) {
 }
 
 var modunloadVerb = &verb{
-	name: "modunload", group: groupModules, synopsis: []string{"[-f] NAME ..."}, min: 1, max: -1,
+	name: "modunload", group: groupModules, synopsis: []string{"NAME ..."}, min: 1, max: -1,
 	short:    "unload modules",
 	long:     []string{"Detaches each module and, with the last one in it, ends its process. One that is in use is refused (EBUSY)."},
 	examples: []example{{"rumpus modunload inet", "Take the network stack out of the kernel."}},
-	setup: func(fs *pflag.FlagSet) runFunc {
-		force := fs.BoolP("force", "f", false, "even if it is in use")
+	setup: func(*pflag.FlagSet) runFunc {
 		return func(ctx context.Context, c *call, args []string) error {
-			flags := 0
-			if *force {
-				flags = rumpclient.ModctlForce
-			}
 			k, err := c.kernel(ctx)
 			if err != nil {
 				return err
 			}
-			return c.each(ctx, args, func(name string) error { return k.Modunload(ctx, name, flags) })
+			return c.each(ctx, args, func(name string) error { return k.Modunload(ctx, name, 0) })
 		}
 	},
 }

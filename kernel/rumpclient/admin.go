@@ -15,7 +15,8 @@ const (
 	ModctlStat   = 2
 	ModctlExists = 3
 
-	ModctlForce = 1 // flag: even if disabled, or in use
+	ModctlForce  = 1 // flag of load: other kernel versions and disabled builtins
+	ModctlNoProp = 2 // flag of load: without the file of properties
 
 	SysctlGet  = 0
 	SysctlSet  = 1
@@ -96,6 +97,20 @@ func (c *Client) modctl(ctx context.Context, op, name string, a *abi.Sysargs) er
 func (c *Client) Modexists(ctx context.Context, name string) (bool, error) {
 	err := c.do(ctx, abi.SYS_modctl, name, argsPath(name, ModctlExists))
 	if abi.ErrnoOf(err) == abi.ENOENT {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// Modmay reports whether modules may be loaded by the caller, or (auto)
+// autoloaded for him: modctl's EXISTS without a name.
+func (c *Client) Modmay(ctx context.Context, auto bool) (bool, error) {
+	n := 0
+	if auto {
+		n = 1
+	}
+	err := c.do(ctx, abi.SYS_modctl, "", argsPath("", ModctlExists, n))
+	if abi.ErrnoOf(err) == abi.EPERM {
 		return false, nil
 	}
 	return err == nil, err
