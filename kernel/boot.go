@@ -25,7 +25,10 @@ import (
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
 )
 
-// step notes a boot step.
+// step notes a boot step. The names are those of the seed's 32 steps
+// (testdata/boottrace.golden has them beside the seed's numbers). A step for
+// which Go's runtime stands (allocators, mutexes, the scheduler) is noted where
+// it was, and does nothing.
 func (k *Kernel) step(name string) {
 	k.mu.Lock()
 	k.trace = append(k.trace, name)
@@ -38,22 +41,24 @@ func (k *Kernel) step(name string) {
 // answered 0 with nothing initialised). An absent component is no error unless
 // it is essential.
 func (k *Kernel) Boot(ctx context.Context) error {
-	if v := k.o.Version; v != 0 && v != Version {
-		k.Msg.Printf("rump version mismatch, %d vs. %d", v, Version)
-		return fmt.Errorf("rump version mismatch, %d vs. %d: %w", v, Version, abi.EPROGMISMATCH)
-	}
 	k.mu.Lock()
-	switch k.state {
-	case Running, Booting:
+	switch v := k.o.Version; {
+	case k.state == Running, k.state == Booting:
 		k.mu.Unlock()
 		return nil
-	case Cold:
-		k.state = Booting
-		k.mu.Unlock()
-	default:
+	case k.state != Cold:
 		k.mu.Unlock()
 		return errRestart
+	case v != 0 && v != Version:
+		k.mu.Unlock()
+		k.Msg.Printf("rump version mismatch, %d vs. %d", v, Version)
+		return fmt.Errorf("rump version mismatch, %d vs. %d: %w", v, Version, abi.EPROGMISMATCH)
+	case k.o.NCPU < 0 || k.o.NCPU > MaxCPU || k.o.MemLimit < 0:
+		k.mu.Unlock()
+		return fmt.Errorf("%d virtual CPUs (at most %d) and %d bytes of memory: %w", k.o.NCPU, MaxCPU, k.o.MemLimit, abi.EINVAL)
 	}
+	k.state = Booting
+	k.mu.Unlock()
 	ctx, k.cancelBoot = context.WithCancel(ctx)
 	defer k.cancelBoot()
 	close(k.began)
@@ -86,23 +91,29 @@ func (k *Kernel) Boot(ctx context.Context) error {
 // SetVersion changes what Boot compares, for an embedder that tries again.
 func (k *Kernel) SetVersion(v int) { k.o.Version = v }
 
-// initCore makes the subsystems that are always there. Steps that the Go
-// runtime does for us (allocators, mutexes, threads) are noted where they were.
+// initCore makes the subsystems that are always there.
 func (k *Kernel) initCore() {
+	k.step("reentry")
 	k.step("entropy")
 	var seed [8]byte
 	k.hyp.Entropy(seed[:])
+	k.step("version")
 	k.step("threads")
 	k.step("lwp0")
+	k.step("tty_lock")
 	k.step("ksyms")
 	k.step("vm")
 	k.step("evcnt")
 	k.Callouts = clock.New(k.Evcnt.Attach)
 	k.Threads = kthread.New(k.Evcnt.Attach)
+	k.step("once")
+	k.step("prop")
+	k.step("sleepers")
+	k.step("kmem")
+	k.step("uvm_ra")
+	k.step("mutex_obj")
 	k.step("kprintf")
-	if k.o.Verbose {
-		k.Msg.Printf("rumpus %s", Getversion())
-	}
+	k.banner()
 	k.step("kauth")
 	k.Auth = kauth.New()
 	k.Auth.Suser()
@@ -111,10 +122,20 @@ func (k *Kernel) initCore() {
 	k.Files.Max.Store(DefaultMaxFiles)
 	k.Pipes = file.NewPipes(k.Files, k.hyp.Now)
 	k.Procs = proc.NewTable(k.Files)
+	k.step("limits")
+	k.step("scheduler")
+	k.attachCPUs()
+	k.step("callout")
+	k.step("select")
 	k.step("sysctl")
 	k.Sysctl = sysctl.New()
+	k.step("kqueue")
+	k.step("iostat")
+	k.step("uidinfo")
+	k.step("percpu")
 	k.step("filedesc")
 	k.step("module")
+	k.step("softint")
 	k.step("devsw")
 	k.Dev = dev.New(dev.Options{RestartWait: k.o.RestartWait, Evcnt: k.Evcnt.Attach, Log: k.Msg.Logger("dev"), Autoload: k.autoloadMajor})
 	log := k.Msg.Logger("vfs")
@@ -183,6 +204,7 @@ func (k *Kernel) initCore() {
 		VFSInit:    vfs.NewCwdinfo,
 		VFSRelease: func(c *vfs.Cwdinfo) { c.Release() },
 	})
+	k.step("pipe")
 	k.sysctlInit()
 }
 
@@ -199,7 +221,9 @@ func (k *Kernel) initFactions(ctx context.Context, loads *loads) error {
 		}
 	}
 	k.step("cold")
-	k.step("aiodoned")
+	if k.threads() {
+		k.step("aiodoned")
+	}
 	k.step("sysctl_finalize")
 	k.Sysctl.Finalize()
 	k.step("modules")
@@ -221,7 +245,14 @@ func (k *Kernel) initFactions(ctx context.Context, loads *loads) error {
 	k.hostname = name[:min(len(name), 255)]
 	k.mu.Unlock()
 	k.step("proc0_fd")
-	return k.sysctlOptions()
+	if err := k.sysctlOptions(); err != nil {
+		return err
+	}
+	if k.threads() {
+		k.step("vmem_rehash")
+	}
+	k.step("unschedule")
+	return nil
 }
 
 // loads are the plugin processes that are being started.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -105,12 +106,28 @@ func dmesg(k *kernel.Kernel) string {
 	return string(b)
 }
 
-// TestBootOrder: the steps are those of the seed's rump__init in its order,
-// whether there are components or not, and modules attach in the order of the
-// factions, not of the options.
+// TestBootOrder: the steps are those of the seed's rump__init in its order
+// (testdata/boottrace.golden: the seed's number, the step), whether there are
+// components or not, and modules attach in the order of the factions, not of
+// the options.
 func TestBootOrder(t *testing.T) {
-	want := []string{"entropy", "threads", "lwp0", "ksyms", "vm", "evcnt", "kprintf", "kauth", "proc0", "sysctl", "filedesc", "module", "devsw",
-		"vfs", "net", "dev", "cold", "aiodoned", "sysctl_finalize", "modules", "rootfs", "hostname", "proc0_fd"}
+	golden, err := os.ReadFile("testdata/boottrace.golden")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want []string
+	last := 0
+	for line := range strings.Lines(string(golden)) {
+		var n int
+		var step string
+		if _, err := fmt.Sscan(line, &n, &step); err != nil || n != last && n != last+1 {
+			t.Fatalf("golden file: %q after step %d: %v", line, last, err)
+		}
+		last, want = n, append(want, step)
+	}
+	if last != 32 {
+		t.Fatalf("the golden file has %d steps of 32", last)
+	}
 	for name, mods := range map[string]func(*diary) []modapi.Module{"all": all, "none": func(*diary) []modapi.Module { return nil }} {
 		t.Run(name, func(t *testing.T) {
 			var d diary

@@ -24,8 +24,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rumpus-kernel/rumpus/kernel/clock"
@@ -120,13 +120,14 @@ type Kernel struct {
 	Auth     *kauth.Auth
 	sys      *syscall.Kernel
 	forks    forks
+	howto    atomic.Int64 // boothowto
 
 	mu       sync.Mutex
-	state    State    // protected by mu
-	panicstr string   // protected by mu
-	trace    []string // boot steps, protected by mu
-	hostname string   // protected by mu
-	howto    int      // boothowto, protected by mu
+	state    State           // protected by mu
+	panicstr string          // protected by mu
+	trace    []string        // boot steps, protected by mu
+	hostname string          // protected by mu
+	hooks    []*shutdownHook // protected by mu
 	done     chan struct{}
 
 	// Steps of Boot, each closed when it is reached: cancelBoot is set, the
@@ -146,18 +147,20 @@ func New(o Options) *Kernel {
 	k := &Kernel{o: o, hyp: o.Hyper, state: Cold, done: make(chan struct{}),
 		began: make(chan struct{}), core: make(chan struct{}), settled: make(chan struct{})}
 	k.Evcnt = evcnt.New() // the host counts while it starts the components
-	var tee io.Writer
-	if o.Verbose {
-		tee = consoleWriter{o.Hyper}
-	}
 	k.boot = o.Hyper.Now()
-	k.Msg = kprintf.New(o.Hyper.Now, tee, o.LogSink)
+	k.Msg = kprintf.New(o.Hyper.Now, consoleWriter{k}, o.LogSink)
 	return k
 }
 
-type consoleWriter struct{ h hyper.Hyper }
+// consoleWriter shows messages on the console of a verbose kernel.
+type consoleWriter struct{ k *Kernel }
 
-func (w consoleWriter) Write(p []byte) (int, error) { w.h.Console(p); return len(p), nil }
+func (w consoleWriter) Write(p []byte) (int, error) {
+	if w.k.verbose() {
+		w.k.hyp.Console(p)
+	}
+	return len(p), nil
+}
 
 // State is where the kernel is in its life.
 func (k *Kernel) State() State {
@@ -183,18 +186,15 @@ func (k *Kernel) BootTrace() []string {
 	return append([]string(nil), k.trace...)
 }
 
-// Boothowto are the RB_* flags for boot (rump_boot_gethowto).
+// Boothowto are the RB_* and AB_* flags for boot (rump_boot_gethowto).
 func (k *Kernel) Boothowto() int {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.howto
+	return int(k.howto.Load())
 }
 
-// SetBoothowto sets them (rump_boot_sethowto).
+// SetBoothowto sets them (rump_boot_sethowto). AB_VERBOSE before Boot shows the
+// boot on the console, AB_SILENT shows nothing.
 func (k *Kernel) SetBoothowto(howto int) {
-	k.mu.Lock()
-	k.howto = howto
-	k.mu.Unlock()
+	k.howto.Store(int64(howto))
 }
 
 // Getversion is the kernel's version (rump_getversion).

@@ -71,6 +71,7 @@ func (k *Kernel) Reboot(ctx context.Context, howto int) {
 		})
 	}
 	within(finiTimeAll, k.Mod.FiniAll)
+	k.doShutdownHooks()
 	within(exitTimeAll, k.endThreads)
 	if howto&abi.RB_HALT != 0 {
 		k.Msg.Printf("rump kernel halted (with RB_HALT, not exiting)")

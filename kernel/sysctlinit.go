@@ -20,10 +20,6 @@ func (k *Kernel) sysctlInit() {
 	if machine == "arm64" {
 		machine = "aarch64"
 	}
-	ncpu := k.o.NCPU
-	if ncpu == 0 {
-		ncpu = k.hyp.NCPU()
-	}
 	for _, n := range []sysctl.Node{
 		{Name: "kern.ostype", Type: sysctl.TypeString, Desc: "Operating system type", Get: sysctl.Const("rumpus")},
 		{Name: "kern.osrelease", Type: sysctl.TypeString, Desc: "Operating system release", Get: sysctl.Const(Getversion().String())},
@@ -50,7 +46,7 @@ func (k *Kernel) sysctlInit() {
 		{Name: "hw.model", Type: sysctl.TypeString, Desc: "Machine model", Get: sysctl.Const("rumpcore (virtual)")},
 		{Name: "hw.machine", Type: sysctl.TypeString, Desc: "Machine class", Get: sysctl.Const("rump")},
 		{Name: "hw.machine_arch", Type: sysctl.TypeString, Desc: "Machine CPU class", Get: sysctl.Const(machine)},
-		{Name: "hw.ncpu", Type: sysctl.TypeInt, Desc: "Number of CPUs", Get: sysctl.Const(strconv.Itoa(ncpu))},
+		{Name: "hw.ncpu", Type: sysctl.TypeInt, Desc: "Number of CPUs", Get: sysctl.Const(strconv.Itoa(k.ncpu()))},
 		{Name: "hw.pagesize", Type: sysctl.TypeInt, Desc: "Page size, bytes", Get: sysctl.Const(strconv.Itoa(abi.PageSize))},
 		{Name: "vfs.generic.fstypes", Type: sysctl.TypeString, Desc: "File-system types, as JSON", Get: k.getFstypes},
 		{Name: "vfs.pagecache.bytes", Type: sysctl.TypeQuad, Desc: "Memory of file pages, bytes", Get: sysctl.Int(k.VFS.PageBytes)},

@@ -289,3 +289,19 @@ func TestSessions(t *testing.T) {
 		}
 	})
 }
+
+// TestDefectD: numbers below 0 and above the table are ENOSYS, from embedded
+// and remote clients; the seed looked behind its table for the former.
+func TestDefectD(t *testing.T) {
+	onBoth(t, func(t *testing.T, c *rumpclient.Client) {
+		ctx := soon(t)
+		for _, num := range []int{-1, -512, -1 << 31, abi.SYS_NSYSENT, 1<<31 - 1, -1 << 62, 1 << 40} {
+			if err := c.Syscall(ctx, num, new(abi.Sysargs)); abi.ErrnoOf(err) != abi.ENOSYS {
+				t.Errorf("system call %d: %v", num, err)
+			}
+		}
+		if _, err := c.Getpid(ctx); err != nil {
+			t.Errorf("after that: %v", err)
+		}
+	})
+}

@@ -331,6 +331,15 @@ const (
 	RB_USERCONF  = 0x00001000 // edit the configuration
 )
 
+// Flags of the boot (boothowto) beside RB_*: how much the kernel says.
+const (
+	AB_NORMAL  = 0
+	AB_QUIET   = 0x00010000
+	AB_VERBOSE = 0x00020000
+	AB_SILENT  = 0x00040000
+	AB_DEBUG   = 0x00080000
+)
+
 // Limits of this kernel. A name in a directory has at most NAME_MAX bytes
 // (NetBSD's KERNEL_NAME_MAX), a path PATH_MAX with its closing NUL.
 const (
