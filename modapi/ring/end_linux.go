@@ -116,6 +116,11 @@ func (e *End) end() {
 	e.srv.mu.Lock()
 	e.srv.ended = true
 	e.srv.mu.Unlock()
+	if e.serves {
+		st := e.srv.h.word(offState) // it may sleep, for maxWait at most
+		st.Store(awake)
+		futexWake(st, 1)
+	}
 	e.srv.wg.Wait()
 	if e.users.Add(-left) == -left {
 		e.lastOut.Do(func() { close(e.idle) })

@@ -5,8 +5,6 @@ package ring
 import (
 	"bytes"
 	"context"
-	"errors"
-	"fmt"
 	"net"
 	"os"
 	"runtime"
@@ -185,6 +183,3 @@ func allFree(t *testing.T, e *End) {
 		}
 	}
 }
-
-var _ = errors.Is
-var _ = fmt.Sprint
