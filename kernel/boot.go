@@ -18,6 +18,7 @@ import (
 	"github.com/rumpus-kernel/rumpus/kernel/proc"
 	"github.com/rumpus-kernel/rumpus/kernel/pseudofs/devfs"
 	"github.com/rumpus-kernel/rumpus/kernel/socket"
+	"github.com/rumpus-kernel/rumpus/kernel/socket/local"
 	"github.com/rumpus-kernel/rumpus/kernel/syscall"
 	"github.com/rumpus-kernel/rumpus/kernel/sysctl"
 	"github.com/rumpus-kernel/rumpus/kernel/vfs"
@@ -164,6 +165,7 @@ func (k *Kernel) initCore() {
 		},
 	})
 	k.Socket = socket.New(socket.Options{
+		Local: local.New(local.Options{Files: k.Files, Bind: k.bindLocal, Find: k.findLocal}),
 		Files: k.Files, RestartWait: k.o.RestartWait, Ifs: k.o.Ifs, Evcnt: k.Evcnt.Attach, Log: k.Msg.Logger("net"),
 		Autoload: k.autoloadDomain,
 		Authorize: func(c *abi.Caller, act socket.Action, _ abi.Sockaddr) error {

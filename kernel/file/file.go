@@ -85,8 +85,9 @@ type File struct {
 	Data any // belongs to Ops
 	Cred *abi.Cred
 
-	flags atomic.Uint32
-	refs  atomic.Int32
+	flags  atomic.Uint32
+	refs   atomic.Int32
+	flight atomic.Int32 // of them, references of messages in flight
 
 	OffMu  sync.Mutex
 	Offset int64 // protected by OffMu
@@ -129,13 +130,42 @@ func (f *File) Hold() { f.refs.Add(1) }
 
 // Release drops a reference; the last one closes the file.
 func (f *File) Release(ctx context.Context) error {
-	if f.refs.Add(-1) != 0 {
+	if n := f.refs.Add(-1); n != 0 {
+		if n == f.flight.Load() {
+			if o, ok := f.Ops.(Orphaner); ok {
+				o.Orphaned(f)
+			}
+		}
 		return nil
 	}
 	if f.table != nil {
 		f.table.n.Add(-1)
 	}
 	return f.Ops.Close(context.WithoutCancel(ctx), f)
+}
+
+// Orphaner is the optional part of Ops of files that can hold messages with
+// other files in them (AF_LOCAL sockets).
+type Orphaner interface {
+	// Orphaned is called, with no locks held, when f is referred to by
+	// nothing but messages in flight: they may be in f itself.
+	Orphaned(f *File)
+}
+
+// Launch notes that one of the references belongs to a message in flight
+// (SCM_RIGHTS), Land that it does not any more.
+func (f *File) Launch() { f.flight.Add(1) }
+
+// Land undoes Launch.
+func (f *File) Land() { f.flight.Add(-1) }
+
+// InFlight reports whether a message in flight refers to f.
+func (f *File) InFlight() bool { return f.flight.Load() > 0 }
+
+// Orphan reports whether all references are those of messages in flight.
+func (f *File) Orphan() bool {
+	n := f.flight.Load()
+	return n > 0 && n == f.refs.Load()
 }
 
 // Table is the system-wide file table: it counts open files against

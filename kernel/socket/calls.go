@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/rumpus-kernel/rumpus/kernel/file"
+	"github.com/rumpus-kernel/rumpus/kernel/socket/local"
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
 	"github.com/rumpus-kernel/rumpus/modapi/sockops"
 )
@@ -47,6 +48,9 @@ func (l *Layer) authorize(c *abi.Caller, act Action, a abi.Sockaddr) error {
 // EPROTONOSUPPORT, EPROTOTYPE, ENFILE, EPERM (raw); EOPNOTSUPP without a net
 // component; ENETDOWN if one does not come back in time.
 func (l *Layer) Socket(ctx context.Context, c *abi.Caller, af, typ, proto int) (*file.File, error) {
+	if af == abi.AF_LOCAL && l.opts.Local != nil {
+		return l.opts.Local.Socket(c, typ, proto)
+	}
 	flags := typ & abi.SOCK_FLAGS_MASK
 	typ &^= abi.SOCK_FLAGS_MASK
 	if typ < 0 || proto < 0 || proto > 0xffff {
@@ -108,8 +112,11 @@ func (l *Layer) create(ctx context.Context, dm *domain, typ, proto int) (*Socket
 	}
 }
 
-// Socketpair is socketpair(2). No family here has pairs: EOPNOTSUPP.
+// Socketpair is socketpair(2). Only AF_LOCAL has pairs: EOPNOTSUPP.
 func (l *Layer) Socketpair(ctx context.Context, c *abi.Caller, af, typ, proto int) (*file.File, *file.File, error) {
+	if af == abi.AF_LOCAL && l.opts.Local != nil {
+		return l.opts.Local.Socketpair(c, typ, proto)
+	}
 	if _, err := l.domain(ctx, af); err != nil {
 		return nil, nil, err
 	}
@@ -119,6 +126,9 @@ func (l *Layer) Socketpair(ctx context.Context, c *abi.Caller, af, typ, proto in
 // Bind is bind(2). ENOTSOCK, EINVAL (bound already), EADDRINUSE,
 // EADDRNOTAVAIL, EACCES (port below 1024).
 func (l *Layer) Bind(ctx context.Context, c *abi.Caller, f *file.File, a abi.Sockaddr) error {
+	if u := local.Of(f); u != nil {
+		return u.Bind(ctx, c, a)
+	}
 	s, err := of(f)
 	if err != nil {
 		return err
@@ -143,6 +153,9 @@ func (l *Layer) Bind(ctx context.Context, c *abi.Caller, f *file.File, a abi.Soc
 // Listen is listen(2). EOPNOTSUPP for sockets without connections, EINVAL for
 // connected ones.
 func (l *Layer) Listen(ctx context.Context, c *abi.Caller, f *file.File, backlog int) error {
+	if u := local.Of(f); u != nil {
+		return u.Listen(c, backlog)
+	}
 	s, err := of(f)
 	if err != nil {
 		return err
@@ -175,6 +188,9 @@ func (l *Layer) Listen(ctx context.Context, c *abi.Caller, f *file.File, backlog
 // (EINTR) goes on; a later one answers EALREADY or EISCONN. AF_UNSPEC dissolves
 // the association of a datagram socket.
 func (l *Layer) Connect(ctx context.Context, c *abi.Caller, f *file.File, a abi.Sockaddr) error {
+	if u := local.Of(f); u != nil {
+		return u.Connect(ctx, c, a, f.Nonblock())
+	}
 	s, err := of(f)
 	if err != nil {
 		return err
@@ -270,6 +286,9 @@ func (s *Socket) associate(ctx context.Context, a abi.Sockaddr) error {
 // passes SOCK_NONBLOCK if f has it. EINVAL unless listening, EOPNOTSUPP for
 // sockets without connections, EAGAIN, ECONNABORTED, ENFILE.
 func (l *Layer) Accept(ctx context.Context, c *abi.Caller, f *file.File, flags int) (*file.File, abi.Sockaddr, error) {
+	if u := local.Of(f); u != nil {
+		return u.Accept(ctx, c, f.Nonblock(), flags)
+	}
 	s, err := of(f)
 	if err != nil {
 		return nil, abi.Sockaddr{}, err
@@ -330,6 +349,9 @@ func (l *Layer) Accept(ctx context.Context, c *abi.Caller, f *file.File, flags i
 // Shutdown is shutdown(2): how is SHUT_RD, SHUT_WR or SHUT_RDWR. EINVAL,
 // ENOTCONN.
 func (l *Layer) Shutdown(ctx context.Context, c *abi.Caller, f *file.File, how int) error {
+	if u := local.Of(f); u != nil {
+		return u.Shutdown(ctx, how)
+	}
 	s, err := of(f)
 	if err != nil {
 		return err
@@ -352,6 +374,9 @@ func (l *Layer) Shutdown(ctx context.Context, c *abi.Caller, f *file.File, how i
 
 // Getsockname is getsockname(2).
 func (l *Layer) Getsockname(ctx context.Context, c *abi.Caller, f *file.File) (abi.Sockaddr, error) {
+	if u := local.Of(f); u != nil {
+		return u.Name(false)
+	}
 	s, err := of(f)
 	if err != nil {
 		return abi.Sockaddr{}, err
@@ -373,6 +398,9 @@ func (l *Layer) Getsockname(ctx context.Context, c *abi.Caller, f *file.File) (a
 
 // Getpeername is getpeername(2). ENOTCONN.
 func (l *Layer) Getpeername(ctx context.Context, c *abi.Caller, f *file.File) (abi.Sockaddr, error) {
+	if u := local.Of(f); u != nil {
+		return u.Name(true)
+	}
 	s, err := of(f)
 	if err != nil {
 		return abi.Sockaddr{}, err

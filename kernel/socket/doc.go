@@ -1,7 +1,8 @@
 // Package socket is the kernel's half of sockets: descriptors, options,
 // waiting, readiness, and the tables of interfaces, addresses and routes. The
 // protocols are a component's, reached through sockops.Domain, which never
-// waits.
+// waits. AF_LOCAL is the kernel's own, in package local; the methods here pass its
+// sockets on.
 //
 // # The words
 //

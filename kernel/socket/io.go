@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/rumpus-kernel/rumpus/kernel/file"
+	"github.com/rumpus-kernel/rumpus/kernel/socket/local"
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
 	"github.com/rumpus-kernel/rumpus/modapi/sockops"
 )
@@ -39,8 +40,15 @@ func (l *Layer) Sendto(ctx context.Context, c *abi.Caller, f *file.File, src []b
 // (MSG_DONTWAIT) is non-blocking; a count less than all comes with no error if
 // time, patience (EINTR) or room ran out. EAGAIN, EPIPE, ENOTCONN,
 // EDESTADDRREQ, EMSGSIZE, EISCONN, ECONNRESET. There is no SIGPIPE:
-// MSG_NOSIGNAL changes nothing.
+// MSG_NOSIGNAL changes nothing. Control messages of AF_LOCAL are for
+// local.Socket's Send: EINVAL.
 func (l *Layer) Sendmsg(ctx context.Context, c *abi.Caller, f *file.File, src abi.Iov, to abi.Sockaddr, flags int, control []byte) (int, error) {
+	if u := local.Of(f); u != nil {
+		if len(control) > 0 {
+			return 0, abi.EINVAL // the caller makes files of it
+		}
+		return u.Send(ctx, c, src, to, flags, f.Nonblock(), nil)
+	}
 	s, err := of(f)
 	if err != nil {
 		return 0, err
@@ -113,8 +121,16 @@ func (l *Layer) Recvfrom(ctx context.Context, c *abi.Caller, f *file.File, dst [
 // Recvmsg is recvmsg(2): it waits for at least one byte of a stream, or for
 // all of dst with MSG_WAITALL, or for one datagram. 0 bytes of a stream are
 // its end. With MSG_TRUNC N is the length of the datagram, also if that is
-// more than fits. EAGAIN, ENOTCONN, ECONNRESET.
+// more than fits. Files that an AF_LOCAL socket gets are closed: local.Socket's
+// Recv gives them. EAGAIN, ENOTCONN, ECONNRESET.
 func (l *Layer) Recvmsg(ctx context.Context, c *abi.Caller, f *file.File, dst abi.Iov, flags, maxControl int) (sockops.RecvRes, error) {
+	if u := local.Of(f); u != nil {
+		r, err := u.Recv(ctx, dst, flags, f.Nonblock())
+		for _, g := range r.Files {
+			g.Release(ctx)
+		}
+		return sockops.RecvRes{N: r.N, From: r.From, Flags: r.Flags}, err
+	}
 	s, err := of(f)
 	if err != nil {
 		return sockops.RecvRes{}, err

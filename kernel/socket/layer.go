@@ -9,6 +9,7 @@ import (
 
 	"github.com/rumpus-kernel/rumpus/kernel/event"
 	"github.com/rumpus-kernel/rumpus/kernel/file"
+	"github.com/rumpus-kernel/rumpus/kernel/socket/local"
 	"github.com/rumpus-kernel/rumpus/modapi"
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
 	"github.com/rumpus-kernel/rumpus/modapi/sockops"
@@ -33,6 +34,10 @@ type Options struct {
 	RestartWait time.Duration      // 0 = DefaultRestartWait
 	Ifs         []sockops.IfConfig // interfaces at boot; nil = DefaultIfs()
 	Routes      []sockops.Route    // routes at boot, besides those that addresses imply
+
+	// Local has the sockets of AF_LOCAL, which are the kernel's own. Nil:
+	// there are none.
+	Local *local.Domain
 
 	// Autoload is asked once to load a module for an unknown family. Nil:
 	// there is no autoload.
@@ -182,6 +187,9 @@ func (l *Layer) AttachDomain(inst string, af int, d sockops.Domain) error {
 	defer l.mu.Unlock()
 	in := l.instanceLocked(inst)
 	dm := l.domains[af]
+	if af == abi.AF_LOCAL && l.opts.Local != nil {
+		return fmt.Errorf("attach domain %d: it is the kernel's own: %w", af, abi.EEXIST)
+	}
 	if dm != nil && (dm.inst != in || dm.live.Load() != nil || dm.pending != nil && !dm.was) {
 		return fmt.Errorf("attach domain %d: %w", af, abi.EEXIST)
 	}

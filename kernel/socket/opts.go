@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/rumpus-kernel/rumpus/kernel/file"
+	"github.com/rumpus-kernel/rumpus/kernel/socket/local"
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
 	"github.com/rumpus-kernel/rumpus/modapi/sockops"
 )
@@ -70,6 +71,16 @@ func cumulative(level, name int) (add, drop bool, pair int) {
 // Setsockopt is setsockopt(2); val is in NetBSD's layout. ENOPROTOOPT, EINVAL,
 // EDOM (a time that is none), ENOBUFS.
 func (l *Layer) Setsockopt(ctx context.Context, c *abi.Caller, f *file.File, level, name int, val []byte) error {
+	if u := local.Of(f); u != nil {
+		if level == abi.SOL_SOCKET && (name == abi.SO_RCVTIMEO || name == abi.SO_SNDTIMEO) {
+			d, err := parseTimeval(val)
+			if err == nil {
+				u.SetTimeo(name == abi.SO_RCVTIMEO, d)
+			}
+			return err
+		}
+		return u.Setopt(level, name, val)
+	}
 	s, err := of(f)
 	if err != nil {
 		return err
@@ -141,6 +152,12 @@ func (s *Socket) remember(level, name int, val []byte) {
 
 // Getsockopt is getsockopt(2); the answer is in NetBSD's layout. ENOPROTOOPT.
 func (l *Layer) Getsockopt(ctx context.Context, c *abi.Caller, f *file.File, level, name int) ([]byte, error) {
+	if u := local.Of(f); u != nil {
+		if level == abi.SOL_SOCKET && (name == abi.SO_RCVTIMEO || name == abi.SO_SNDTIMEO) {
+			return appendTimeval(u.Timeo(name == abi.SO_RCVTIMEO)), nil
+		}
+		return u.Getopt(level, name)
+	}
 	s, err := of(f)
 	if err != nil {
 		return nil, err

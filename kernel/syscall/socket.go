@@ -56,7 +56,16 @@ func withAddr(ctx context.Context, l *proc.Lwp, a *abi.Sysargs, fn func(context.
 	if err != nil {
 		return err
 	}
-	return fn(ctx, l.Caller(), f, sa)
+	return fn(named(ctx, l, sa), l.Caller(), f, sa)
+}
+
+// named is a context in which an AF_LOCAL address can be looked up: from the
+// lwp's working directory.
+func named(ctx context.Context, l *proc.Lwp, sa abi.Sockaddr) context.Context {
+	if sa.Family == abi.AF_LOCAL {
+		return proc.With(ctx, l)
+	}
+	return ctx
 }
 
 func sysListen(ctx context.Context, k *Kernel, l *proc.Lwp, a *abi.Sysargs) error {
@@ -114,7 +123,7 @@ func sysSendto(ctx context.Context, k *Kernel, l *proc.Lwp, a *abi.Sysargs) erro
 			return err
 		}
 	}
-	n, err := k.Socket.Sendto(ctx, l.Caller(), f, a.In, to, a.Int(1))
+	n, err := k.Socket.Sendto(named(ctx, l, to), l.Caller(), f, a.In, to, a.Int(1))
 	if n > 0 {
 		err = nil
 	}

@@ -38,6 +38,7 @@ var sysent = [abi.SYS_MINMODULE]fn{
 	abi.SYS_socket: sysSocket, abi.SYS_socketpair: sysSocketpair, abi.SYS_bind: sysBind, abi.SYS_connect: sysConnect,
 	abi.SYS_listen: sysListen, abi.SYS_accept: sysAccept, abi.SYS_paccept: sysPaccept,
 	abi.SYS_sendto: sysSendto, abi.SYS_recvfrom: sysRecvfrom, abi.SYS_shutdown: sysShutdown,
+	abi.SYS_sendmsg: sysSendmsg, abi.SYS_recvmsg: sysRecvmsg,
 	abi.SYS_setsockopt: sysSetsockopt, abi.SYS_getsockopt: sysGetsockopt,
 	abi.SYS_getsockname: sysGetsockname, abi.SYS_getpeername: sysGetpeername, abi.SYS_ifstat: sysIfstat,
 

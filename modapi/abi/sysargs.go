@@ -15,6 +15,17 @@ package abi
 // call reads beside data (sendto) is Addr; one that it answers comes in Addr
 // as well. Structures have the layouts of this package's Append and Parse
 // functions.
+//
+// sendmsg and recvmsg have two kinds of memory; the control messages lie behind
+// the data. sendmsg(fd, msg, flags) is A = {fd, flags, bytes of control}, In =
+// data, then control; the name is Addr. recvmsg is A = {fd, flags, most bytes
+// of control}, Out as long as the data and that together; it answers R[0] =
+// bytes of data (with MSG_TRUNC the whole length), R[1] = bytes of control in
+// the low half and msg_flags in the high half, and in Out the data that fitted
+// and the control right behind it; the sender is Addr.
+//
+// fcntl with F_GETLK, F_SETLK and F_SETLKW is A = {fd, cmd}, In = a Flock, and
+// for F_GETLK Out = a Flock.
 type Sysargs struct {
 	A    [6]uint64
 	Path [2]string // at most PATH_MAX bytes each
