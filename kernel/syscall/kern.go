@@ -216,7 +216,7 @@ func sysModstat(_ context.Context, k *Kernel, _ *proc.Lwp, a *abi.Sysargs) error
 
 // sysSysctlbyname reads, writes and lists the sysctl tree by name.
 func sysSysctlbyname(_ context.Context, k *Kernel, l *proc.Lwp, a *abi.Sysargs) error {
-	switch name := a.Path[0]; a.Int(0) {
+	switch name := curproc(l, a.Path[0]); a.Int(0) {
 	case SysctlGet:
 		v, err := k.Sysctl.Get(name)
 		if err != nil {

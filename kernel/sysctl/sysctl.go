@@ -5,6 +5,10 @@
 // written as text, which the node's functions convert; a number of type int
 // is 32 bits, quad 64.
 //
+// Every branch and value also has a number, the same as NetBSD's where that
+// has one, so that a name can be a vector of numbers (numbers.go). Some
+// branches are made anew at every use, as proc.<pid> is (dynamic.go).
+//
 // Nodes come from the kernel itself (permanent once Finalize was called: they
 // can neither be added nor removed after it) and from modules, which may add
 // and remove theirs at any time.
@@ -63,10 +67,17 @@ type Tree struct {
 	mu    sync.RWMutex
 	nodes map[string]*Node // protected by mu
 	fixed bool             // protected by mu
+
+	dyn     map[string]Dynamic // protected by mu
+	branch  map[string]string  // descriptions of branches, protected by mu
+	num     map[string]int32   // numbers given so far, protected by mu
+	lastNum int32              // protected by mu
 }
 
 // New makes an empty tree.
-func New() *Tree { return &Tree{nodes: make(map[string]*Node)} }
+func New() *Tree {
+	return &Tree{nodes: make(map[string]*Node), dyn: make(map[string]Dynamic), branch: make(map[string]string), num: make(map[string]int32)}
+}
 
 // MaxName bounds a node's name, in bytes.
 const MaxName = 256
@@ -106,6 +117,14 @@ func (t *Tree) Create(n Node) error {
 	if t.hasBelow(n.Name) {
 		return fmt.Errorf("sysctl %s: there are nodes below it: %w", n.Name, abi.EISDIR)
 	}
+	if _, ok := t.branch[n.Name]; ok {
+		return fmt.Errorf("sysctl %s: is a branch: %w", n.Name, abi.EISDIR)
+	}
+	for p := range t.dyn {
+		if n.Name == p || strings.HasPrefix(n.Name, p+".") {
+			return fmt.Errorf("sysctl %s: nobody adds to %s: %w", n.Name, p, abi.EPERM)
+		}
+	}
 	t.nodes[n.Name] = &n
 	return nil
 }
@@ -143,17 +162,35 @@ func (t *Tree) Finalize() {
 
 func (t *Tree) find(name string) (*Node, error) {
 	t.mu.RLock()
-	defer t.mu.RUnlock()
-	if n := t.nodes[name]; n != nil {
-		return n, nil
+	n := t.nodes[name]
+	_, branch := t.branch[name]
+	_, dyn := t.dyn[name]
+	branch = branch || dyn || n == nil && t.hasBelow(name)
+	for b := range t.branch {
+		branch = branch || strings.HasPrefix(b, name+".")
 	}
-	if t.hasBelow(name) {
-		return nil, fmt.Errorf("sysctl %s: is a branch: %w", name, abi.EISDIR)
-	}
+	above := ""
 	for i := range name {
 		if name[i] == '.' && t.nodes[name[:i]] != nil {
-			return nil, fmt.Errorf("sysctl %s: %s is a value: %w", name, name[:i], abi.ENOTDIR)
+			above = name[:i]
 		}
+	}
+	t.mu.RUnlock()
+	if n == nil && !branch && above == "" {
+		for _, d := range t.dynNodes(name) {
+			if d.Name == name {
+				return d, nil
+			}
+			branch = true
+		}
+	}
+	switch {
+	case n != nil:
+		return n, nil
+	case branch:
+		return nil, fmt.Errorf("sysctl %s: is a branch: %w", name, abi.EISDIR)
+	case above != "":
+		return nil, fmt.Errorf("sysctl %s: %s is a value: %w", name, above, abi.ENOTDIR)
 	}
 	return nil, fmt.Errorf("sysctl %s: %w", name, abi.ENOENT)
 }
@@ -221,14 +258,7 @@ func (t *Tree) List(name string) ([]Row, error) {
 			return nil, err
 		}
 	}
-	t.mu.RLock()
-	var ns []*Node
-	for k, n := range t.nodes {
-		if name == "" || strings.HasPrefix(k, name+".") {
-			ns = append(ns, n)
-		}
-	}
-	t.mu.RUnlock()
+	ns := t.below(name)
 	sort.Slice(ns, func(i, j int) bool { return ns[i].Name < ns[j].Name })
 	rows := make([]Row, len(ns))
 	for i, n := range ns {
