@@ -12,10 +12,16 @@ import (
 // the protocol family, as the driver.
 
 func (k *Kernel) autoloadFS(ctx context.Context, fstype string) error {
+	if err := k.mayAutoload(fstype); err != nil {
+		return err
+	}
 	return k.Mod.Autoload(ctx, fstype, modapi.ClassVFS)
 }
 
 func (k *Kernel) autoloadDomain(ctx context.Context, af int) error {
+	if err := k.mayAutoload(domainModule(af)); err != nil {
+		return err
+	}
 	return k.Mod.Autoload(ctx, domainModule(af), modapi.ClassNet)
 }
 
@@ -32,6 +38,9 @@ func (k *Kernel) autoloadMajor(ctx context.Context, major uint32) error {
 	name := k.Dev.ModuleName(major)
 	if name == "" {
 		return fmt.Errorf("no driver is known for major %d: %w", major, abi.ENOENT)
+	}
+	if err := k.mayAutoload(name); err != nil {
+		return err
 	}
 	return k.Mod.Autoload(ctx, name, modapi.ClassDriver)
 }

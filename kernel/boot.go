@@ -54,6 +54,9 @@ func (k *Kernel) Boot(ctx context.Context) error {
 		k.mu.Unlock()
 		k.Msg.Printf("rump version mismatch, %d vs. %d", v, Version)
 		return fmt.Errorf("rump version mismatch, %d vs. %d: %w", v, Version, abi.EPROGMISMATCH)
+	case k.checkSecmodels() != nil:
+		k.mu.Unlock()
+		return k.checkSecmodels()
 	case k.o.NCPU < 0 || k.o.NCPU > MaxCPU || k.o.MemLimit < 0:
 		k.mu.Unlock()
 		return fmt.Errorf("%d virtual CPUs (at most %d) and %d bytes of memory: %w", k.o.NCPU, MaxCPU, k.o.MemLimit, abi.EINVAL)
@@ -116,8 +119,7 @@ func (k *Kernel) initCore() {
 	k.step("kprintf")
 	k.banner()
 	k.step("kauth")
-	k.Auth = kauth.New()
-	k.Auth.Suser()
+	k.startSecmodels()
 	k.step("proc0")
 	k.Files = &file.Table{}
 	k.Files.Max.Store(DefaultMaxFiles)
@@ -155,6 +157,9 @@ func (k *Kernel) initCore() {
 			return k.Auth.Authorize(kauth.System, c.Cred, kauth.Action(action), nil)
 		},
 		OpenDev: func(ctx context.Context, c *abi.Caller, d abi.Dev, blk bool, flags int) (file.Ops, any, error) {
+			if err := k.mayOpenDev(c, blk, flags); err != nil {
+				return nil, nil, err
+			}
 			if blk {
 				return nil, nil, abi.ENXIO
 			}

@@ -67,6 +67,7 @@ type Options struct {
 	Hostname    string                            // "" = the host's
 	NCPU        int                               // 0 = the host's
 	MemLimit    int64                             // bytes of file pages; 0 = a quarter of the memory
+	Secmodels   []string                          // security models (Secmodels); nil = suser; none = everybody may do everything
 	Verbose     bool                              // kernel messages to the console (RUMP_VERBOSE)
 	Threads     *bool                             // RUMP_THREADS; nil = true
 	RestartWait time.Duration                     // how long callers wait for a component; 0 = 5 s
@@ -105,22 +106,23 @@ type Kernel struct {
 	hyp  hyper.Hyper
 	boot time.Time
 
-	VFS      *vfs.VFS
-	Socket   *socket.Layer
-	Dev      *dev.Switch
-	Sysctl   *sysctl.Tree
-	Evcnt    *evcnt.Set
-	Msg      *kprintf.Msgbuf
-	Procs    *proc.Table
-	Files    *file.Table
-	Pipes    *file.Pipes
-	Mod      *module.Manager
-	Callouts *clock.Callouts
-	Threads  *kthread.Table
-	Auth     *kauth.Auth
-	sys      *syscall.Kernel
-	forks    forks
-	howto    atomic.Int64 // boothowto
+	VFS         *vfs.VFS
+	Socket      *socket.Layer
+	Dev         *dev.Switch
+	Sysctl      *sysctl.Tree
+	Evcnt       *evcnt.Set
+	Msg         *kprintf.Msgbuf
+	Procs       *proc.Table
+	Files       *file.Table
+	Pipes       *file.Pipes
+	Mod         *module.Manager
+	Callouts    *clock.Callouts
+	Threads     *kthread.Table
+	Auth        *kauth.Auth
+	sys         *syscall.Kernel
+	forks       forks
+	howto       atomic.Int64       // boothowto
+	securelevel *kauth.Securelevel // nil: not asked for
 
 	mu       sync.Mutex
 	state    State           // protected by mu

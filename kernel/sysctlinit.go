@@ -20,7 +20,7 @@ func (k *Kernel) sysctlInit() {
 	if machine == "arm64" {
 		machine = "aarch64"
 	}
-	for _, n := range []sysctl.Node{
+	for _, n := range append(k.secmodelNodes(), []sysctl.Node{
 		{Name: "kern.ostype", Type: sysctl.TypeString, Desc: "Operating system type", Get: sysctl.Const("rumpus")},
 		{Name: "kern.osrelease", Type: sysctl.TypeString, Desc: "Operating system release", Get: sysctl.Const(Getversion().String())},
 		{Name: "kern.osrevision", Type: sysctl.TypeInt, Desc: "Kernel ABI version", Get: sysctl.Const(strconv.Itoa(int(Getversion())))},
@@ -51,7 +51,7 @@ func (k *Kernel) sysctlInit() {
 		{Name: "vfs.generic.fstypes", Type: sysctl.TypeString, Desc: "File-system types, as JSON", Get: k.getFstypes},
 		{Name: "vfs.pagecache.bytes", Type: sysctl.TypeQuad, Desc: "Memory of file pages, bytes", Get: sysctl.Int(k.VFS.PageBytes)},
 		{Name: "vfs.vnodes", Type: sysctl.TypeQuad, Desc: "Vnodes in memory", Get: sysctl.Int(k.VFS.Vnodes)},
-	} {
+	}...) {
 		if err := k.Sysctl.Create(n); err != nil {
 			k.Msg.Printf("%v", err)
 		}

@@ -27,7 +27,7 @@ var classes = map[string]bool{"vfs": true, "net": true, "dev": true}
 var levels = []string{"trace", "debug", "info", "warn", "error", "off"}
 
 // secmodels are the security models this version of the kernel has.
-var secmodels = []string{"suser"}
+var secmodels = []string{"suser", "securelevel"}
 
 var (
 	componentRE = regexp.MustCompile(`^[a-z][a-z0-9_]{0,30}$`)
@@ -59,7 +59,7 @@ var rules = map[string]func(v any) (any, error){
 	"secmodels": func(v any) (any, error) {
 		for i, s := range v.([]string) {
 			if !slices.Contains(secmodels, s) {
-				return nil, refusal(fmt.Sprintf("entry %d: unknown secmodel %s (there is %s)", i, shown(s), strings.Join(secmodels, ", ")))
+				return nil, refusal(fmt.Sprintf("entry %d: unknown secmodel %s (there are %s)", i, shown(s), strings.Join(secmodels, ", ")))
 			}
 		}
 		return distinct(v)

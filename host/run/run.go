@@ -149,6 +149,7 @@ func (h *host) kernelOptions() kernel.Options {
 		Verbose:    c.Kernel.Verbose,
 		Threads:    &c.Kernel.Threads,
 		Sysctl:     make(map[string]string),
+		Secmodels:  append([]string{}, c.Kernel.Secmodels...),
 		ModulePath: strings.Join(c.ModuleDirs(h.exeDir), ":"),
 		Mounts:     []vfs.MountArgs{},
 		LogSink:    h.kernelLog,

@@ -8,6 +8,9 @@
 // special in that the caller also brings what the file system's permissions
 // say (fs_decision), which stands when nobody decides.
 //
+// Securelevel registers secmodel_securelevel, which denies even the super-user
+// what the level forbids.
+//
 // The security model suser (secmodel_suser(9)) allows the super-user
 // everything. It is registered by Suser; a kernel without any security model
 // lets everybody do everything.
@@ -61,14 +64,17 @@ const (
 	Chroot       Action = "chroot"
 	Mknod        Action = "mknod"
 	Msgbuf       Action = "msgbuf"
-	Setid        Action = "setid"    // process scope: change own ids
-	Rlimit       Action = "rlimit"   // process scope: raise a hard limit
-	KeventFilter Action = "kevent"   // process scope: watch another one's process
-	Setlogin     Action = "setlogin" // process scope
-	PrivPort     Action = "privport" // network scope: bind below 1024
-	Ifconfig     Action = "ifconfig" // network scope
-	RawSock      Action = "rawsock"  // network scope
-	Access       Action = "access"   // vnode scope
+	Setid        Action = "setid"      // process scope: change own ids
+	Rlimit       Action = "rlimit"     // process scope: raise a hard limit
+	KeventFilter Action = "kevent"     // process scope: watch another one's process
+	Setlogin     Action = "setlogin"   // process scope
+	PrivPort     Action = "privport"   // network scope: bind below 1024
+	Ifconfig     Action = "ifconfig"   // network scope
+	RawSock      Action = "rawsock"    // network scope
+	Access       Action = "access"     // vnode scope
+	Autoload     Action = "autoload"   // a module for whoever wants what it has
+	Chsysflags   Action = "chsysflags" // change the system flags of files
+	RawIO        Action = "rawio"      // device scope: open a device; DevArg
 )
 
 // Decision is what a listener answers.
@@ -102,8 +108,19 @@ type Auth struct {
 
 type entry struct{ fn Listener }
 
-// New makes an Auth without listeners or models.
-func New() *Auth { return &Auth{} }
+// New makes an Auth without models. Its one listener is that of devices: their
+// nodes' permissions say who may open them, so it allows (NetBSD's
+// rawio_listener_cb).
+func New() *Auth {
+	a := new(Auth)
+	a.Listen(Device, func(_ *abi.Cred, act Action, _ any) Decision {
+		if act == RawIO {
+			return Allow
+		}
+		return Defer
+	})
+	return a
+}
 
 // Listen adds a listener (kauth_listen_scope) and answers how to remove it.
 func (a *Auth) Listen(s Scope, fn Listener) (remove func()) {

@@ -387,3 +387,10 @@ func sysUmask(_ context.Context, _ *Kernel, l *proc.Lwp, a *abi.Sysargs) error {
 	a.R[0] = uint64(c.Umask(a.U32(0)))
 	return nil
 }
+
+// sysChflags is chflags(2), and lchflags(2) without follow: A = {flags}.
+func sysChflags(follow bool) fn {
+	return func(ctx context.Context, k *Kernel, l *proc.Lwp, a *abi.Sysargs) error {
+		return k.VFS.Chflags(ctx, where(l), a.Path[0], a.U32(0), follow)
+	}
+}

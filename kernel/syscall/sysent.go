@@ -25,6 +25,7 @@ var sysent = [abi.SYS_MINMODULE]fn{
 	abi.SYS_readlink: cwdAt(sysReadlinkat, 0), abi.SYS_readlinkat: sysReadlinkat,
 	abi.SYS_chmod: with(1, 0, cwdAt(sysFchmodat, 2)), abi.SYS_lchmod: with(1, abi.AT_SYMLINK_NOFOLLOW, cwdAt(sysFchmodat, 2)),
 	abi.SYS_fchmodat: sysFchmodat, abi.SYS_fchmod: sysFchmod,
+	abi.SYS_chflags: sysChflags(true), abi.SYS_lchflags: sysChflags(false),
 	abi.SYS_chown: with(2, 0, cwdAt(sysFchownat, 3)), abi.SYS_lchown: with(2, abi.AT_SYMLINK_NOFOLLOW, cwdAt(sysFchownat, 3)),
 	abi.SYS_fchownat: sysFchownat, abi.SYS_fchown: sysFchown,
 	abi.SYS_utimensat: sysUtimensat, abi.SYS_futimens: sysFutimens,

@@ -234,7 +234,7 @@ func (fs *VFS) Chflags(ctx context.Context, w Where, path string, flags uint32, 
 			if err := v.access(ctx, w.Caller, abi.VADMIN, va); err != nil {
 				return 0, err
 			}
-			if (va.Flags^flags)&abi.SF_SETTABLE != 0 && !fs.privileged(w.Caller, va) {
+			if (va.Flags^flags)&abi.SF_SETTABLE != 0 && (!fs.privileged(w.Caller, va) || fs.o.Privileged(w.Caller, "chsysflags") != nil) {
 				return 0, abi.EPERM
 			}
 			va.Flags = flags

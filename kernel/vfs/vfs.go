@@ -35,7 +35,7 @@ type Options struct {
 	Evcnt       func(group, name string) *modapi.Counter
 
 	// Privileged says whether c may do what only the super-user may: action is
-	// "mount", "unmount", "mknod" or "chroot". nil: effective uid 0, else EPERM.
+	// "mount", "unmount", "mknod", "chroot" or "chsysflags". nil: effective uid 0, else EPERM.
 	Privileged func(c *abi.Caller, action string) error
 
 	// OpenDev opens the device that a device vnode stands for. The Ops get
