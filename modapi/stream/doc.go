@@ -17,6 +17,9 @@
 // are served by a bounded number of workers; one-way frames are served by the
 // reader itself, in order, and their handler must not wait.
 //
+// A connection may have a faster way beside it (Fast, package ring). Call takes
+// it when it can; everything else here is common to both.
+//
 // # Giving up
 //
 // When its context ends or its time is over, a call that may be answered early
