@@ -68,16 +68,25 @@ func (p *Proc) Syscall(ctx context.Context, num int, a *abi.Sysargs) error {
 func (k *Kernel) call(ctx context.Context, l *proc.Lwp, num int, a *abi.Sysargs) (err error) {
 	exit := l.Proc.Context()
 	if ctx.Done() == nil { // nothing of the caller's to wait for: the process's end does
-		err = k.sys.Call(exit, l, num, a)
+		err = k.dispatch(exit, l, num, a)
 	} else {
 		x := &callCtx{Context: ctx, exit: exit}
-		err = k.sys.Call(x, l, num, a)
+		err = k.dispatch(x, l, num, a)
 		x.end()
 	}
 	if err != nil && exit.Err() != nil && abi.ErrnoOf(err) == abi.EINTR {
 		return fmt.Errorf("process %d has exited: %w", l.Proc.Pid, abi.ESRCH)
 	}
 	return err
+}
+
+// dispatch makes the call here, or passes it to whom SysproxySet has put in the
+// way.
+func (k *Kernel) dispatch(ctx context.Context, l *proc.Lwp, num int, a *abi.Sysargs) error {
+	if h := k.sysproxy.Load(); h != nil {
+		return h.fn(ctx, h.arg, l.Caller(), num, a, func() error { return k.sys.Call(ctx, l, num, a) })
+	}
+	return k.sys.Call(ctx, l, num, a)
 }
 
 // exitTime bounds how long Close waits for calls in progress.

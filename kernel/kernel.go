@@ -121,6 +121,7 @@ type Kernel struct {
 	Auth        *kauth.Auth
 	sys         *syscall.Kernel
 	forks       forks
+	sysproxy    atomic.Pointer[sysproxyHook]
 	howto       atomic.Int64       // boothowto
 	securelevel *kauth.Securelevel // nil: not asked for
 
