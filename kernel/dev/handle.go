@@ -161,7 +161,9 @@ func (h *Handle) move(ctx context.Context, f *file.File, b []byte, off int64, re
 		part := b[done:min(len(b), done+abi.MaxTransfer)]
 		n := 0
 		err := h.wait(ctx, m, func(c devops.Chr) (err error) {
+			h.d.stats.Busy()
 			n, err = call(c, ctx, h.unit, at+int64(done), abi.IovOf(part), fl)
+			h.d.stats.Unbusy(min(n, len(part)), read)
 			if n < 0 || n > len(part) {
 				n = 0
 				return errLie
@@ -195,6 +197,9 @@ func (h *Handle) Seek(_ context.Context, _ *abi.Caller, f *file.File, off int64,
 	}
 	if off < 0 {
 		return 0, abi.EINVAL
+	}
+	if off != f.Offset {
+		h.d.stats.Seek()
 	}
 	f.Offset = off
 	return off, nil

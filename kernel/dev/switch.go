@@ -11,6 +11,7 @@ import (
 
 	"github.com/rumpus-kernel/rumpus/kernel/event"
 	"github.com/rumpus-kernel/rumpus/kernel/file"
+	"github.com/rumpus-kernel/rumpus/kernel/iostat"
 	"github.com/rumpus-kernel/rumpus/modapi"
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
 	"github.com/rumpus-kernel/rumpus/modapi/devops"
@@ -33,6 +34,8 @@ type Options struct {
 	Evcnt func(group, name string) *modapi.Counter
 	// Log gets what has no caller to tell. Nil: nothing is logged.
 	Log modapi.Logger
+	// Iostat counts the transfers of each driver. Nil: they are not counted.
+	Iostat *iostat.Set
 }
 
 // Switch is the device switch of one kernel.
@@ -56,6 +59,7 @@ type driver struct {
 	inst  string
 	live  atomic.Pointer[generation]
 	gone  atomic.Bool
+	stats *iostat.Stats // nil: not counted
 
 	pending devops.Chr       // attached, not yet up; protected by Switch.mu
 	was     bool             // has been up; protected by Switch.mu
@@ -176,6 +180,9 @@ func (s *Switch) AttachChr(inst, name string, c devops.Chr) (abi.Dev, error) {
 	}
 	if d == nil {
 		d = &driver{name: name, major: major, inst: inst, units: make(map[uint32]*unit)}
+		if s.opts.Iostat != nil {
+			d.stats, _ = s.opts.Iostat.Alloc(iostat.Chr, name)
+		}
 		s.byMajor[major] = d
 	}
 	d.nodes, d.pending = nodes, c
@@ -265,6 +272,9 @@ func (s *Switch) detachLocked(d *driver) {
 	d.live.Store(nil)
 	d.gone.Store(true)
 	delete(s.byMajor, d.major)
+	if d.stats != nil {
+		s.opts.Iostat.Free(d.stats)
+	}
 	d.wakeLocked()
 }
 

@@ -218,7 +218,7 @@ func sysModstat(_ context.Context, k *Kernel, _ *proc.Lwp, a *abi.Sysargs) error
 func sysSysctlbyname(_ context.Context, k *Kernel, l *proc.Lwp, a *abi.Sysargs) error {
 	switch name := curproc(l, a.Path[0]); a.Int(0) {
 	case SysctlGet:
-		v, err := k.Sysctl.Get(name)
+		v, err := k.Sysctl.GetAs(l.Caller(), name)
 		if err != nil {
 			return err
 		}
@@ -229,7 +229,7 @@ func sysSysctlbyname(_ context.Context, k *Kernel, l *proc.Lwp, a *abi.Sysargs) 
 		}
 		return k.Sysctl.Set(name, string(a.In))
 	case SysctlList:
-		rows, err := k.Sysctl.List(name)
+		rows, err := k.Sysctl.ListAs(l.Caller(), name)
 		if err != nil {
 			return err
 		}

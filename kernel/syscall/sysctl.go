@@ -40,7 +40,7 @@ func sysSysctl(_ context.Context, k *Kernel, l *proc.Lwp, a *abi.Sysargs) error 
 	if err != nil {
 		return err
 	}
-	old, err := k.Sysctl.Get(name)
+	old, err := k.Sysctl.GetAs(l.Caller(), name)
 	if err != nil {
 		return err
 	}

@@ -48,6 +48,8 @@ type Node struct {
 	Desc string
 	Get  func() string
 	Set  func(string) error
+	// GetFor takes the place of Get where the value depends on who asks.
+	GetFor func(c *abi.Caller) string
 	// Owner is the module that the node belongs to; "" is the kernel, whose
 	// nodes are permanent after Finalize.
 	Owner string
@@ -98,7 +100,7 @@ func validName(s string) bool {
 // if a part of its name is a value; EISDIR if it would be above other nodes;
 // EPERM for a kernel node after Finalize.
 func (t *Tree) Create(n Node) error {
-	if !validName(n.Name) || n.Get == nil {
+	if !validName(n.Name) || n.Get == nil && n.GetFor == nil {
 		return fmt.Errorf("sysctl node %.40q: %w", n.Name, abi.EINVAL)
 	}
 	t.mu.Lock()
@@ -195,13 +197,24 @@ func (t *Tree) find(name string) (*Node, error) {
 	return nil, fmt.Errorf("sysctl %s: %w", name, abi.ENOENT)
 }
 
-// Get reads a value. ENOENT; EISDIR for a branch; ENOTDIR below a value.
-func (t *Tree) Get(name string) (string, error) {
+// Get reads a value as the kernel sees it. ENOENT; EISDIR for a branch; ENOTDIR
+// below a value.
+func (t *Tree) Get(name string) (string, error) { return t.GetAs(abi.KernelCaller, name) }
+
+// GetAs is Get for a caller.
+func (t *Tree) GetAs(c *abi.Caller, name string) (string, error) {
 	n, err := t.find(name)
 	if err != nil {
 		return "", err
 	}
-	return n.Get(), nil
+	return n.value(c), nil
+}
+
+func (n *Node) value(c *abi.Caller) string {
+	if n.GetFor != nil {
+		return n.GetFor(c)
+	}
+	return n.Get()
 }
 
 // Set writes a value. Besides Get's errors EPERM for a read-only node, EINVAL
@@ -250,10 +263,13 @@ func clip(s string) string {
 
 // List answers the node called name, or all nodes below it, or all nodes for
 // "", sorted by name. ENOENT, ENOTDIR.
-func (t *Tree) List(name string) ([]Row, error) {
+func (t *Tree) List(name string) ([]Row, error) { return t.ListAs(abi.KernelCaller, name) }
+
+// ListAs is List for a caller.
+func (t *Tree) ListAs(c *abi.Caller, name string) ([]Row, error) {
 	if name != "" {
 		if n, err := t.find(name); err == nil {
-			return []Row{n.row()}, nil
+			return []Row{n.row(c)}, nil
 		} else if abi.ErrnoOf(err) != abi.EISDIR {
 			return nil, err
 		}
@@ -262,13 +278,13 @@ func (t *Tree) List(name string) ([]Row, error) {
 	sort.Slice(ns, func(i, j int) bool { return ns[i].Name < ns[j].Name })
 	rows := make([]Row, len(ns))
 	for i, n := range ns {
-		rows[i] = n.row()
+		rows[i] = n.row(c)
 	}
 	return rows, nil
 }
 
-func (n *Node) row() Row {
-	return Row{n.Name, n.Type, n.Get(), n.Desc, n.Set != nil}
+func (n *Node) row(c *abi.Caller) Row {
+	return Row{n.Name, n.Type, n.value(c), n.Desc, n.Set != nil}
 }
 
 // Const makes a Get function of a fixed text.
