@@ -134,8 +134,11 @@ type Sink interface {
 // Take makes a request that came by another way. Payload is memory that the
 // peer may change at any time; Own copies it. slot is for the sink's use.
 func (c *Conn) Take(h *wire.Header, args, payload []byte, sink Sink, slot int) *Request {
-	return &Request{Header: *h, Args: args, Payload: payload, c: c, ctx: &reqCtx{parent: c.ctx},
+	r := &Request{Header: *h, Args: args, Payload: payload, c: c,
 		shared: len(payload) > 0, sink: sink, Slot: slot}
+	r.own.parent = c.ctx
+	r.ctx = &r.own
+	return r
 }
 
 // Run has the request served, and makes sure that it is answered.

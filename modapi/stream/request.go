@@ -36,6 +36,7 @@ type Request struct {
 	shared  bool // Payload is the peer's as well
 	c       *Conn
 	ctx     *reqCtx
+	own     reqCtx  // what ctx is if there is a sink: one allocation less
 	buf     *[]byte // Payload's, from the pool
 	replied atomic.Bool
 }
