@@ -210,6 +210,7 @@ func (k *Kernel) initCore() {
 	k.Procs.SetHooks(proc.Hooks{
 		VFSInit:    vfs.NewCwdinfo,
 		VFSRelease: func(c *vfs.Cwdinfo) { c.Release() },
+		Exit:       k.VFS.UnlockAll,
 	})
 	k.step("pipe")
 	k.sysctlInit()

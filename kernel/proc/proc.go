@@ -62,6 +62,7 @@ type Table struct {
 type Hooks struct {
 	VFSInit    func() *vfs.Cwdinfo
 	VFSRelease func(*vfs.Cwdinfo)
+	Exit       func(pid int32) // before its descriptors are closed
 }
 
 // Proc is a process (struct proc).
@@ -299,6 +300,12 @@ func (p *Proc) Exit(ctx context.Context) {
 func (p *Proc) reap(ctx context.Context) {
 	defer close(p.done)
 	<-p.idle
+	p.table.mu.Lock()
+	exit := p.table.hooks.Exit
+	p.table.mu.Unlock()
+	if exit != nil {
+		exit(p.Pid)
+	}
 	p.Fd.Release(ctx)
 	p.mu.Lock()
 	cwd := p.cwd.Swap(nil)

@@ -83,3 +83,27 @@ func (c *Client) Socketpair(ctx context.Context, domain, typ, proto int) (int, i
 	free(a)
 	return x, y, fail(abi.SYS_socketpair, "", err)
 }
+
+// Lock is fcntl(2) with F_SETLK or F_SETLKW: a lock of this process on bytes
+// of the file, or with F_UNLCK in fl none.
+func (c *Client) Lock(ctx context.Context, fd, cmd int, fl abi.Flock) error {
+	a := args(fd, cmd)
+	a.In = abi.AppendFlock(nil, &fl)
+	return c.do(ctx, abi.SYS_fcntl, "", a)
+}
+
+// Getlk is fcntl(2) with F_GETLK: a lock that would be in the way of fl, or one
+// of type F_UNLCK.
+func (c *Client) Getlk(ctx context.Context, fd int, fl abi.Flock) (abi.Flock, error) {
+	a := args(fd, abi.F_GETLK)
+	a.In = abi.AppendFlock(nil, &fl)
+	p := make([]byte, abi.FlockSize)
+	n, _, err := c.out(ctx, abi.SYS_fcntl, "", a, p)
+	if err != nil {
+		return abi.Flock{}, err
+	}
+	if fl, err = abi.ParseFlock(p[:n]); err != nil {
+		return abi.Flock{}, answer(abi.SYS_fcntl, "", err)
+	}
+	return fl, nil
+}

@@ -92,8 +92,20 @@ func write(ctx context.Context, l *proc.Lwp, a *abi.Sysargs, off int64) error {
 	return err
 }
 
-func sysClose(ctx context.Context, _ *Kernel, l *proc.Lwp, a *abi.Sysargs) error {
-	return l.Proc.Fd.Close(ctx, a.Int(0))
+func sysClose(ctx context.Context, k *Kernel, l *proc.Lwp, a *abi.Sysargs) error {
+	if !k.VFS.HasLocks() {
+		return l.Proc.Fd.Close(ctx, a.Int(0))
+	}
+	f, err := l.Proc.Fd.Get(a.Int(0))
+	if err != nil {
+		return err
+	}
+	err = l.Proc.Fd.Close(ctx, a.Int(0))
+	k.VFS.UnlockClosed(l.Caller().Pid, f)
+	if e := f.Release(ctx); err == nil {
+		err = e
+	}
+	return err
 }
 
 func sysLseek(ctx context.Context, _ *Kernel, l *proc.Lwp, a *abi.Sysargs) error {
@@ -125,15 +137,17 @@ func dupMin(ctx context.Context, l *proc.Lwp, a *abi.Sysargs, min int, cloexec b
 	return nil
 }
 
-func sysDup2(ctx context.Context, _ *Kernel, l *proc.Lwp, a *abi.Sysargs) error {
+func sysDup2(ctx context.Context, k *Kernel, l *proc.Lwp, a *abi.Sysargs) error {
 	a.R[0] = a.A[1]
+	k.dupOnto(ctx, l, a)
 	return l.Proc.Fd.Dup2(ctx, a.Int(0), a.Int(1), false)
 }
 
-func sysDup3(ctx context.Context, _ *Kernel, l *proc.Lwp, a *abi.Sysargs) error {
+func sysDup3(ctx context.Context, k *Kernel, l *proc.Lwp, a *abi.Sysargs) error {
 	if a.Int(2)&^(abi.O_CLOEXEC|abi.O_NONBLOCK|abi.O_NOSIGPIPE) != 0 {
 		return abi.EINVAL
 	}
+	k.dupOnto(ctx, l, a)
 	if err := l.Proc.Fd.Dup2(ctx, a.Int(0), a.Int(1), a.Int(2)&abi.O_CLOEXEC != 0); err != nil {
 		return err
 	}
@@ -141,7 +155,7 @@ func sysDup3(ctx context.Context, _ *Kernel, l *proc.Lwp, a *abi.Sysargs) error 
 	return nil
 }
 
-func sysFcntl(ctx context.Context, _ *Kernel, l *proc.Lwp, a *abi.Sysargs) error {
+func sysFcntl(ctx context.Context, k *Kernel, l *proc.Lwp, a *abi.Sysargs) error {
 	fd, arg := a.Int(0), a.Int(2)
 	switch a.Int(1) {
 	case abi.F_DUPFD:
@@ -169,10 +183,7 @@ func sysFcntl(ctx context.Context, _ *Kernel, l *proc.Lwp, a *abi.Sysargs) error
 		}
 		return nil
 	case abi.F_GETLK, abi.F_SETLK, abi.F_SETLKW:
-		if _, err := l.Proc.Fd.Cloexec(fd); err != nil {
-			return err
-		}
-		return fmt.Errorf("record locks: %w", abi.EOPNOTSUPP)
+		return k.recordLock(ctx, l, a)
 	}
 	return abi.EINVAL
 }

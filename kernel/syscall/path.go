@@ -79,6 +79,12 @@ func sysOpenat(ctx context.Context, k *Kernel, l *proc.Lwp, a *abi.Sysargs) erro
 	if err != nil {
 		return err
 	}
+	if flags&(abi.O_SHLOCK|abi.O_EXLOCK) != 0 {
+		if err := k.openLocked(ctx, l, f, flags); err != nil {
+			f.Release(ctx)
+			return err
+		}
+	}
 	return install(ctx, l, a, f, flags&abi.O_CLOEXEC != 0)
 }
 

@@ -7,7 +7,7 @@ import "github.com/rumpus-kernel/rumpus/modapi/abi"
 var sysent = [abi.SYS_MINMODULE]fn{
 	abi.SYS_read: sysRead, abi.SYS_write: sysWrite, abi.SYS_pread: sysPread, abi.SYS_pwrite: sysPwrite,
 	abi.SYS_close: sysClose, abi.SYS_lseek: sysLseek,
-	abi.SYS_dup: sysDup, abi.SYS_dup2: sysDup2, abi.SYS_dup3: sysDup3, abi.SYS_fcntl: sysFcntl, abi.SYS_ioctl: sysIoctl,
+	abi.SYS_dup: sysDup, abi.SYS_dup2: sysDup2, abi.SYS_dup3: sysDup3, abi.SYS_fcntl: sysFcntl, abi.SYS_flock: sysFlock, abi.SYS_ioctl: sysIoctl,
 	abi.SYS_pipe: with(0, 0, sysPipe2), abi.SYS_pipe2: sysPipe2,
 	abi.SYS_fsync: sysFsync, abi.SYS_fdatasync: sysFdatasync, abi.SYS_fstat: sysFstat,
 	abi.SYS_poll: sysPoll, abi.SYS_pollts: sysPollts, abi.SYS_select: sysSelect, abi.SYS_pselect: sysPselect,

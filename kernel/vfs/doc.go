@@ -64,6 +64,7 @@
 //	              Mount.resMu, Mount.stateMu
 //	              Vnode.amu  attributes (leaf)
 //	              VFS.clockMu (leaf)
+//	              lockTable.mu (leaf)
 //
 // Only renameMu, Vnode.mu and reclaimMu are held over a call to a file system,
 // and opMu by mount, unmount and remount, which no file operation waits for.

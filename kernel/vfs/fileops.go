@@ -151,6 +151,7 @@ func (vnodeFile) Close(ctx context.Context, f *file.File) error {
 	if f.Writable() {
 		v.writers.Add(-1)
 	}
+	v.m.vfs.unlock(v, lockOwner{f: f})
 	err := v.closed(ctx)
 	v.put()
 	return err
@@ -182,6 +183,7 @@ func (s *specFile) Stat(ctx context.Context, c *abi.Caller, f *file.File) (st ab
 // Close closes the other layer's half and lets the vnode go.
 func (s *specFile) Close(ctx context.Context, f *file.File) error {
 	err := s.Ops.Close(ctx, f)
+	s.v.m.vfs.unlock(s.v, lockOwner{f: f})
 	s.v.closed(ctx)
 	s.v.put()
 	return err

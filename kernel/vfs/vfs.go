@@ -64,6 +64,7 @@ type VFS struct {
 	nc        *nameCache
 	pool      *pagePool
 	cnt       counters
+	lk        lockTable
 
 	opMu     sync.Mutex     // one mount, unmount or remount at a time
 	mu       sync.RWMutex   // mount table

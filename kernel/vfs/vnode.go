@@ -32,7 +32,8 @@ type Vnode struct {
 	mounted atomic.Pointer[Mount] // what is mounted here
 	data    atomic.Pointer[fileData]
 	assoc   Assoc
-	notes   event.Klist // knotes: who wants to know what happens to the file
+	locks   atomic.Pointer[lockHead] // advisory ones
+	notes   event.Klist              // knotes: who wants to know what happens to the file
 
 	link *dirLink // of directories: where they are; protected by m.treeMu
 

@@ -472,7 +472,6 @@ func TestTimeout(t *testing.T) {
 	k.close(a, b)
 }
 
-
 func BenchmarkStream(b *testing.B) {
 	tab := &file.Table{}
 	tab.Max.Store(10)
