@@ -40,12 +40,15 @@ func (t *Table) NewLwp(pid int32) (*Lwp, error) {
 	return p.NewLwp()
 }
 
-// NewLwp makes an lwp of p. EBUSY if p is exiting.
+// NewLwp makes an lwp of p. EBUSY if p is exiting; EAGAIN above RLIMIT_NTHR.
 func (p *Proc) NewLwp() (*Lwp, error) {
 	if p.begin() != nil {
 		return nil, fmt.Errorf("newlwp: process %d is exiting: %w", p.Pid, abi.EBUSY)
 	}
 	defer p.leave()
+	if err := p.lwpBorn(); err != nil {
+		return nil, err
+	}
 	lid := p.lid()
 	p.owned.Add(1)
 	return &Lwp{Lid: lid, Proc: p, owned: true, caller: abi.Caller{Pid: p.Pid, Lid: lid}}, nil
@@ -80,6 +83,7 @@ func (l *Lwp) Release(ctx context.Context) error {
 		return abi.EBUSY
 	}
 	l.released.Store(true) // and busy for ever
+	l.Proc.lwpDied()
 	if l.Proc.owned.Add(-1) == 0 && l.Proc.lastLwp.Load() {
 		l.Proc.Exit(ctx)
 	}

@@ -35,6 +35,7 @@ import (
 
 	"github.com/rumpus-kernel/rumpus/kernel/event"
 	"github.com/rumpus-kernel/rumpus/kernel/file"
+	"github.com/rumpus-kernel/rumpus/kernel/uidinfo"
 	"github.com/rumpus-kernel/rumpus/kernel/vfs"
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
 )
@@ -53,6 +54,7 @@ type Table struct {
 	next   int32           // last pid given, protected by mu
 	Proc0  *Proc
 	files  *file.Table
+	Uids   *uidinfo.Table
 	hooks  Hooks
 	closed bool // protected by mu
 }
@@ -90,9 +92,12 @@ type Proc struct {
 	fsize   atomic.Uint64 // RLIMIT_FSIZE as abi.Caller has it
 	pgrp    *Pgrp         // protected by table.mu; nil when it has left the table
 
-	mu     sync.Mutex                  // over making and taking away cwd
-	limits Limits                      // protected by mu
-	cwd    atomic.Pointer[vfs.Cwdinfo] // made when first wanted
+	mu      sync.Mutex                  // over making and taking away cwd
+	limits  Limits                      // protected by mu
+	uid     uint32                      // counted for this user, protected by mu
+	counted bool                        // protected by mu
+	nthr    int                         // lwps that are counted, protected by mu
+	cwd     atomic.Pointer[vfs.Cwdinfo] // made when first wanted
 }
 
 // exiting is the bit of Proc.state that lets no new call in. A system call
@@ -102,9 +107,10 @@ const exiting = 1 << 62
 
 // NewTable makes a table with proc0 in it.
 func NewTable(files *file.Table) *Table {
-	t := &Table{procs: make(map[int32]*Proc), pgrps: make(map[int32]*Pgrp), next: 1, files: files}
+	t := &Table{procs: make(map[int32]*Proc), pgrps: make(map[int32]*Pgrp), next: 1, files: files, Uids: new(uidinfo.Table)}
 	p := t.make(0, "kernel", abi.Root, file.NewFiledesc(math.MaxInt32))
 	p.limits = limits0()
+	_ = p.bornLocked(&p.limits) // root has no limit
 	t.Proc0 = p
 	t.procs[0] = p
 	t.joinLocked(p, &Pgrp{Jobc: 1, session: &Session{login: "rumphobo"}})
@@ -152,6 +158,10 @@ func (t *Table) add(name string, cred *abi.Cred, parent *Proc, fd *file.Filedesc
 		}
 	}
 	p := t.make(t.next, name, cred, fd)
+	if err := p.bornLocked(&limits); err != nil {
+		p.cancel()
+		return nil, err
+	}
 	p.ppid.Store(parent.Pid)
 	p.limits = limits
 	if cur := limits[abi.RLIMIT_FSIZE].Cur; cur != abi.RLIM_INFINITY {
@@ -214,7 +224,12 @@ func (p *Proc) Name() string { return *p.name.Load() }
 func (p *Proc) Cred() *abi.Cred { return p.cred.Load() }
 
 // SetCred replaces the credentials: calls that begin later use them.
-func (p *Proc) SetCred(c *abi.Cred) { p.cred.Store(c) }
+func (p *Proc) SetCred(c *abi.Cred) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.cred.Store(c)
+	p.moveLocked(c.Ruid)
+}
 
 // Cwd is the process's working directory, root and umask; nil while the VFS
 // has not attached.
@@ -316,6 +331,7 @@ func (p *Proc) reap(ctx context.Context) {
 	if cwd != nil && release != nil {
 		release(cwd)
 	}
+	p.died()
 	p.table.mu.Lock()
 	delete(p.table.procs, p.Pid)
 	p.table.leaveLocked(p)
