@@ -30,10 +30,12 @@ func BenchmarkCall(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer remote.Exit()
+	streamed := overStream(b, path)
+	defer streamed.Exit()
 	for _, c := range []struct {
 		name string
 		c    *Client
-	}{{"embedded", New(idle)}, {"remote", remote}} {
+	}{{"embedded", New(idle)}, {"remote", remote}, {"stream", streamed}} {
 		b.Run(c.name+"/getpid", func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/rumpus-kernel/rumpus/kernel/sysproxy"
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
+	"github.com/rumpus-kernel/rumpus/modapi/ring"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -74,9 +75,36 @@ func both(t *testing.T, test func(t *testing.T, f *fake, c *Client)) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if r := c.k.(*remote); ring.Enabled() != (r.conn.Fast() != nil) {
+			t.Error("no ring")
+		}
 		test(t, f, c)
 		c.Exit()
 	})
+	t.Run("stream", func(t *testing.T) {
+		f := &fake{waiting: make(chan struct{}, 4096)}
+		path, _ := serve(t, f)
+		c := overStream(t, path)
+		if c.k.(*remote).conn.Fast() != nil {
+			t.Error("it has a ring")
+		}
+		test(t, f, c)
+		c.Exit()
+	})
+}
+
+// overStream is Open for a client that gets no ring: it can take no descriptor.
+func overStream(t testing.TB, path string) *Client {
+	t.Helper()
+	nc, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k, err := NewRemote(context.Background(), struct{ net.Conn }{nc})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return New(k)
 }
 
 // serve serves f until the test ends or stop is called.

@@ -61,6 +61,19 @@ func onBoth(t *testing.T, test func(t *testing.T, c *rumpclient.Client)) {
 		defer c.Exit()
 		test(t, c)
 	})
+	t.Run("stream", func(t *testing.T) {
+		nc, err := net.Dial("unix", proxy(t, boot(t)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := rumpclient.NewRemote(context.Background(), struct{ net.Conn }{nc}) // can take no descriptor, so no ring
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := rumpclient.New(r)
+		defer c.Exit()
+		test(t, c)
+	})
 }
 
 // proxy serves a kernel on a socket.
