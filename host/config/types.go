@@ -30,7 +30,8 @@ type Kernel struct {
 	Hostname string `koanf:"hostname" rule:"hostname"`
 	// NCPU is the number of virtual CPUs (NetBSD's RUMP_NCPU).
 	NCPU CPUs `koanf:"ncpu"`
-	// Memlimit bounds the kernel's memory; zero is no limit (RUMP_MEMLIMIT).
+	// Memlimit bounds the memory that the kernel uses for files; zero is a
+	// quarter of the host's (RUMP_MEMLIMIT).
 	Memlimit Size `koanf:"memlimit"`
 	// Threads lets the kernel make threads of its own (RUMP_THREADS).
 	Threads bool `koanf:"threads"`

@@ -342,6 +342,9 @@ func (m *Mount) statvfs(ctx context.Context, st *abi.Statvfs) error {
 	if *st, err = b.fs.Statvfs(ctx); err != nil {
 		return err
 	}
+	if b.kpages() {
+		m.vfs.boundSpace(st)
+	}
 	m.describe(st)
 	return nil
 }
