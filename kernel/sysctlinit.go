@@ -32,6 +32,7 @@ func (k *Kernel) sysctlInit() {
 		{Name: "kern.pipe.maxbigpipes", Type: sysctl.TypeInt, Desc: "Maximum number of big pipes", Get: sysctl.Int(k.Pipes.MaxBig.Load), Set: setInt(&k.Pipes.MaxBig)},
 		{Name: "kern.pipe.nbigpipes", Type: sysctl.TypeInt, Desc: "Number of big pipes", Get: sysctl.Int(k.Pipes.Big)},
 		{Name: "kern.pipe.kvasize", Type: sysctl.TypeInt, Desc: "Memory of pipes, bytes", Get: sysctl.Int(k.Pipes.KVA)},
+		{Name: "net.local.inflight", Type: sysctl.TypeInt, Desc: "Files in messages between AF_LOCAL sockets", Get: sysctl.Int(k.Socket.LocalInFlight)},
 		{Name: "kern.maxproc", Type: sysctl.TypeInt, Desc: "Maximum number of processes", Get: sysctl.Const(strconv.Itoa(proc.MaxProcs))},
 		{Name: "kern.boottime", Type: sysctl.TypeStruct, Desc: "System boot time, seconds since 1970", Get: sysctl.Const(strconv.FormatInt(k.boot.Unix(), 10))},
 		{Name: "kern.state", Type: sysctl.TypeString, Desc: "State of the kernel", Get: func() string { return string(k.State()) }},

@@ -242,6 +242,26 @@ func TestSendmsgUDP(t *testing.T) {
 	})
 }
 
+// TestLocalBusy: a file system with the name of an open socket is in use.
+func TestLocalBusy(t *testing.T) {
+	c, err := boot(t).Client("test")
+	must(t, err)
+	defer c.Exit()
+	ctx := soon(t)
+	must(t, c.Mkdir(ctx, "/mnt", 0o755))
+	must(t, c.Mount(ctx, "tmpfs", "/mnt", 0, "", nil))
+	l, err := c.Listen(ctx, "unix", "/mnt/s")
+	must(t, err)
+	if err := c.Unmount(ctx, "/mnt", 0); !errors.Is(err, abi.EBUSY) {
+		t.Errorf("in use: %v", err)
+	}
+	conn, err := c.Dial(ctx, "unix", "/mnt/s")
+	must(t, err)
+	must(t, l.Close())
+	must(t, c.Unmount(ctx, "/mnt", 0))
+	must(t, conn.Close())
+}
+
 // TestLocalAlone: AF_LOCAL needs no net component, and pairs no file system.
 func TestLocalAlone(t *testing.T) {
 	for _, mods := range [][]modapi.Module{nil, {tmpfs.New()}} {

@@ -146,6 +146,14 @@ func (l *Layer) log(msg string, kv ...any) {
 	}
 }
 
+// LocalInFlight is how many files are in messages between AF_LOCAL sockets.
+func (l *Layer) LocalInFlight() int64 {
+	if l.opts.Local == nil {
+		return 0
+	}
+	return l.opts.Local.InFlight()
+}
+
 // SetAvailable says whether the net slot is filled: at least one instance of
 // class net is attached or being restarted.
 func (l *Layer) SetAvailable(on bool) {

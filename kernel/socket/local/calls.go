@@ -138,7 +138,6 @@ func (s *Socket) Connect(ctx context.Context, c *abi.Caller, a abi.Sockaddr, non
 // listener (sonewconn). It reports whether the connection waits for accept.
 func (s *Socket) enqueue(c *abi.Caller, to *Socket) (bool, error) {
 	d := s.d
-	n := d.newSocket(s.typ)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	switch {
@@ -153,6 +152,7 @@ func (s *Socket) enqueue(c *abi.Caller, to *Socket) (bool, error) {
 	case len(to.queue) > 3*to.backlog/2:
 		return false, fmt.Errorf("the queue is full: %w", abi.ECONNREFUSED)
 	}
+	n := d.newSocket(s.typ)
 	n.name = to.name
 	n.owner.Store(to.owner.Load())
 	to.rcv.mu.Lock()
@@ -283,6 +283,7 @@ func (s *Socket) close(ctx context.Context) {
 		return
 	}
 	s.closed = true
+	d.closed.Inc()
 	node, queue := s.node, s.queue
 	s.node, s.queue = nil, nil
 	if node != nil {

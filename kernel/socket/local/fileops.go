@@ -15,6 +15,8 @@ type fileOps struct{ file.NoOps }
 var (
 	_ file.Ops      = fileOps{}
 	_ file.Orphaner = fileOps{}
+
+	_ file.KnotePoller = fileOps{}
 )
 
 // Read receives; files that come along are closed.
@@ -48,8 +50,8 @@ func (fileOps) Stat(_ context.Context, _ *abi.Caller, f *file.File) (abi.Stat, e
 	return st, nil
 }
 
-// Ioctl knows FIONREAD (all that waits, in bytes), FIONBIO, FIOASYNC off and
-// SIOCATMARK.
+// Ioctl knows FIONREAD (all that waits, in bytes), FIONWRITE and FIONSPACE (of
+// the other end's buffer), FIONBIO, FIOASYNC off and SIOCATMARK.
 func (fileOps) Ioctl(_ context.Context, _ *abi.Caller, f *file.File, cmd uint32, arg []byte) ([]byte, error) {
 	s := f.Data.(*Socket)
 	switch cmd {
@@ -57,6 +59,12 @@ func (fileOps) Ioctl(_ context.Context, _ *abi.Caller, f *file.File, cmd uint32,
 		s.rcv.mu.Lock()
 		defer s.rcv.mu.Unlock()
 		return int32Opt(s.rcv.used), nil
+	case abi.FIONWRITE, abi.FIONSPACE:
+		used, free := s.peerSpace()
+		if cmd == abi.FIONWRITE {
+			return int32Opt(used), nil
+		}
+		return int32Opt(free), nil
 	case abi.SIOCATMARK:
 		return int32Opt(0), nil
 	case abi.FIONBIO, abi.FIOASYNC:
@@ -122,6 +130,52 @@ func (fileOps) Poll(_ context.Context, f *file.File, want abi.PollEvents) abi.Po
 		p.rcv.mu.Unlock()
 	}
 	return ev & (want | abi.POLLANSWER)
+}
+
+// peerSpace is how many bytes wait in the other end's buffer, and how many more
+// there is room for. A datagram socket without a peer has room for what it may
+// send.
+func (s *Socket) peerSpace() (used, free int) {
+	p := s.peer.Load()
+	if p == nil {
+		if s.oriented() {
+			return 0, 0
+		}
+		return 0, int(s.sndSpace.Load())
+	}
+	p.rcv.mu.Lock()
+	defer p.rcv.mu.Unlock()
+	if p.rcv.shut {
+		return 0, 0
+	}
+	return p.rcv.used, max(p.rcv.freeLocked(), 0)
+}
+
+// PollKnote is EVFILT_READ: bytes that wait, or connections to accept, and
+// EV_EOF when no more come; and EVFILT_WRITE: room, and EV_EOF when a send
+// would be EPIPE.
+func (o fileOps) PollKnote(ctx context.Context, f *file.File, filter uint32) (data int64, flags uint32, ready bool) {
+	s := f.Data.(*Socket)
+	if filter == abi.EVFILT_WRITE {
+		_, free := s.peerSpace()
+		ready = o.Poll(ctx, f, abi.POLLOUT)&abi.POLLOUT != 0
+		if st := s.state(); st == disconnected || s.wshut.Load() {
+			flags = abi.EV_EOF
+		}
+		return int64(free), flags, ready
+	}
+	ready = o.Poll(ctx, f, abi.POLLIN)&abi.POLLIN != 0
+	if s.state() == listening {
+		s.d.mu.Lock()
+		defer s.d.mu.Unlock()
+		return int64(len(s.queue)), 0, ready
+	}
+	s.rcv.mu.Lock()
+	defer s.rcv.mu.Unlock()
+	if s.rcv.eof || s.rcv.shut {
+		flags = abi.EV_EOF
+	}
+	return int64(s.rcv.used), flags, ready
 }
 
 // Selinfo is notified of everything that Poll looks at.

@@ -134,5 +134,8 @@ func (d *Domain) collect() {
 		}
 	}
 	d.flightMu.Unlock()
+	for range files {
+		d.collected.Inc()
+	}
 	release(context.Background(), files)
 }

@@ -44,6 +44,7 @@ import (
 
 	"github.com/rumpus-kernel/rumpus/kernel/event"
 	"github.com/rumpus-kernel/rumpus/kernel/file"
+	"github.com/rumpus-kernel/rumpus/modapi"
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
 )
 
@@ -71,6 +72,9 @@ type Options struct {
 	// Find looks one up for somebody who wants to send there: the errors of
 	// a walk, EACCES, ENOTSOCK. Nil: EOPNOTSUPP.
 	Bind, Find func(ctx context.Context, c *abi.Caller, path string) (Node, error)
+
+	// Evcnt makes event counters, group "socket". Nil: counters nobody sees.
+	Evcnt func(group, name string) *modapi.Counter
 }
 
 // Domain is the sockets of one kernel.
@@ -84,12 +88,22 @@ type Domain struct {
 	inflight map[*file.File]struct{} // sockets of ours in flight, protected by flightMu
 	holders  map[*Socket]int         // how many messages with files a socket has; protected by flightMu
 	rights   atomic.Int64            // files in flight
+
+	opened, closed, collected *modapi.Counter
 }
 
 // New makes a domain without sockets.
 func New(o Options) *Domain {
-	return &Domain{o: o, inflight: map[*file.File]struct{}{}, holders: map[*Socket]int{}}
+	if o.Evcnt == nil {
+		o.Evcnt = func(string, string) *modapi.Counter { return new(modapi.Counter) }
+	}
+	return &Domain{o: o, inflight: map[*file.File]struct{}{}, holders: map[*Socket]int{},
+		opened: o.Evcnt("socket", "local_opened"), closed: o.Evcnt("socket", "local_closed"), collected: o.Evcnt("socket", "local_collected")}
 }
+
+// InFlight is how many files are in messages that nobody has received
+// (net.local.inflight).
+func (d *Domain) InFlight() int64 { return d.rights.Load() }
 
 type state uint8
 
@@ -140,6 +154,7 @@ func (s *Socket) stream() bool   { return s.typ == abi.SOCK_STREAM }
 func (s *Socket) oriented() bool { return s.typ != abi.SOCK_DGRAM }
 
 func (d *Domain) newSocket(typ int) *Socket {
+	d.opened.Inc()
 	s := &Socket{d: d, typ: typ, id: d.ids.Add(1)}
 	s.rcv.stream = typ == abi.SOCK_STREAM
 	if s.oriented() {

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -470,6 +471,95 @@ func TestTimeout(t *testing.T) {
 	cancel()
 	k.want(<-done, abi.EINTR)
 	k.close(a, b)
+}
+
+func TestKnotes(t *testing.T) {
+	k := newKit(t)
+	check := func(f *file.File, filter uint32, data int64, flags uint32, ready bool) {
+		t.Helper()
+		if d, fl, r := (fileOps{}).PollKnote(k.ctx, f, filter); d != data || fl != flags || r != ready {
+			t.Errorf("%d %#x %v, want %d %#x %v", d, fl, r, data, flags, ready)
+		}
+	}
+	l := k.bound(abi.SOCK_STREAM, "/l")
+	k.ok(Of(l).Listen(caller, 5))
+	check(l, abi.EVFILT_READ, 0, 0, false)
+	c := k.socket(abi.SOCK_STREAM)
+	check(c, abi.EVFILT_WRITE, 0, 0, false)
+	k.ok(Of(c).Connect(k.ctx, caller, abi.SockaddrUnix("/l"), true))
+	check(l, abi.EVFILT_READ, 1, 0, true)
+	check(c, abi.EVFILT_WRITE, StreamSpace, 0, true)
+	check(c, abi.EVFILT_READ, 0, 0, false)
+	s, _, err := Of(l).Accept(k.ctx, caller, true, 0)
+	k.ok(err)
+	k.ok(k.send(c, "hello"))
+	check(s, abi.EVFILT_READ, 5, 0, true)
+	check(c, abi.EVFILT_WRITE, StreamSpace-5, 0, true)
+	k.ok(Of(c).Shutdown(k.ctx, abi.SHUT_WR))
+	check(s, abi.EVFILT_READ, 5, abi.EV_EOF, true)
+	check(c, abi.EVFILT_WRITE, StreamSpace-5, abi.EV_EOF, true)
+	k.close(c, l)
+	check(s, abi.EVFILT_WRITE, 0, abi.EV_EOF, true)
+	k.close(s)
+}
+
+// TestConnectStorm connects to names that come and go, while both ends are
+// closed at any moment.
+func TestConnectStorm(t *testing.T) {
+	k := newKit(t)
+	const paths = 3
+	var wg sync.WaitGroup
+	d := k.d
+	names := &names{m: map[string]*name{}}
+	d.o.Bind, d.o.Find = names.bind, names.find
+	for i := range paths {
+		path := "/" + string(rune('a'+i))
+		wg.Go(func() {
+			for range 60 {
+				l := k.bound(abi.SOCK_SEQPACKET, path)
+				if err := Of(l).Listen(caller, 3); err != nil {
+					t.Error(err)
+				}
+				ctx, cancel := context.WithTimeout(k.ctx, 3*time.Millisecond)
+				for {
+					s, _, err := Of(l).Accept(ctx, caller, false, 0)
+					if err != nil {
+						break
+					}
+					if k.send(s, "x", hold(s)) != nil {
+						k.close(s)
+					}
+					k.close(s)
+				}
+				cancel()
+				names.mu.Lock()
+				delete(names.m, path)
+				names.mu.Unlock()
+				k.close(l)
+			}
+		})
+	}
+	var got atomic.Int64
+	for seed := range 3 {
+		wg.Go(func() {
+			r := rand.New(rand.NewPCG(uint64(seed), 3))
+			for range 1500 {
+				c := k.socket(abi.SOCK_SEQPACKET)
+				if Of(c).Connect(k.ctx, caller, abi.SockaddrUnix("/"+string(rune('a'+r.IntN(paths)))), false) == nil && r.IntN(2) == 0 {
+					ctx, cancel := context.WithTimeout(k.ctx, time.Millisecond)
+					res, _ := Of(c).Recv(ctx, abi.IovOf(make([]byte, 10)), 0, false)
+					cancel()
+					k.close(res.Files...)
+					got.Add(int64(len(res.Files)))
+				}
+				k.close(c)
+			}
+		})
+	}
+	wg.Wait()
+	if got.Load() == 0 {
+		t.Error("nobody got a file")
+	}
 }
 
 func BenchmarkStream(b *testing.B) {
