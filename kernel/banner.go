@@ -82,3 +82,13 @@ func (k *Kernel) doShutdownHooks() {
 		h.fn()
 	}
 }
+
+// wmesg is what a process sleeps on in the kernel, "" if nothing.
+func (k *Kernel) wmesg(pid int32) string {
+	for _, s := range k.Threads.Sleeps() {
+		if s.Pid == pid {
+			return s.Wmesg
+		}
+	}
+	return ""
+}

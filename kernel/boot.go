@@ -170,7 +170,7 @@ func (k *Kernel) initCore() {
 		},
 	})
 	k.Socket = socket.New(socket.Options{
-		Local: local.New(local.Options{Files: k.Files, Bind: k.bindLocal, Find: k.findLocal, Evcnt: k.Evcnt.Attach}),
+		Local: local.New(local.Options{Files: k.Files, Bind: k.bindLocal, Find: k.findLocal}),
 		Files: k.Files, RestartWait: k.o.RestartWait, Ifs: k.o.Ifs, Evcnt: k.Evcnt.Attach, Log: k.Msg.Logger("net"),
 		Autoload: k.autoloadDomain,
 		Authorize: func(c *abi.Caller, act socket.Action, _ abi.Sockaddr) error {
@@ -186,7 +186,7 @@ func (k *Kernel) initCore() {
 	k.sys = &syscall.Kernel{
 		VFS: k.VFS, Socket: k.Socket, Dev: k.Dev, Sysctl: k.Sysctl, Evcnt: k.Evcnt, Msg: k.Msg, Procs: k.Procs, Files: k.Files, Pipes: k.Pipes,
 		Auth: k.Auth, Now: k.hyp.Now, Booted: k.boot, Random: k.hyp.Entropy, Reboot: k.requestReboot,
-		Rfork: k.rfork,
+		Rfork: k.rfork, Wmesg: k.wmesg,
 		Calls: k.Evcnt.Attach("sysproxy", "syscalls"),
 	}
 	k.Mod = module.New(module.Deps{

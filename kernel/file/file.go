@@ -84,6 +84,7 @@ type File struct {
 	Ops  Ops
 	Data any // belongs to Ops
 	Cred *abi.Cred
+	Name string // the path that it was opened by, for fstat(1); set once, before the file has a descriptor
 
 	flags  atomic.Uint32
 	refs   atomic.Int32

@@ -85,6 +85,7 @@ func sysOpenat(ctx context.Context, k *Kernel, l *proc.Lwp, a *abi.Sysargs) erro
 			return err
 		}
 	}
+	f.Name = a.Path[0]
 	return install(ctx, l, a, f, flags&abi.O_CLOEXEC != 0)
 }
 

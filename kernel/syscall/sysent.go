@@ -50,6 +50,7 @@ var sysent = [abi.SYS_MINMODULE]fn{
 	abi.SYS_setreuid: sysSetreuid, abi.SYS_setregid: sysSetregid, abi.SYS_seteuid: sysSeteuid, abi.SYS_setegid: sysSetegid,
 	abi.SYS_getpgrp: sysGetpgrp, abi.SYS_getpgid: sysGetpgid, abi.SYS_setpgid: sysSetpgid, abi.SYS_setsid: sysSetsid, abi.SYS_getsid: sysGetsid,
 	abi.SYS___getlogin: sysGetlogin, abi.SYS___setlogin: sysSetlogin, abi.SYS_getrlimit: sysGetrlimit, abi.SYS_setrlimit: sysSetrlimit,
+	abi.SYS_procstat: sysProcstat, abi.SYS_filestat: sysFilestat,
 	abi.SYS__lwp_self: sysLwpSelf, abi.SYS_lwproc_rfork: sysLwprocRfork,
 	abi.SYS_issetugid: sysZero, abi.SYS_clock_gettime: sysClockGettime, abi.SYS_getrandom: sysGetrandom,
 	abi.SYS_reboot: sysReboot, abi.SYS_modctl: sysModctl, abi.SYS_modstat: sysModstat,

@@ -382,6 +382,8 @@ const (
 	SYS_events          = 520 // the stream of kernel events
 	SYS_lwproc_rfork    = 521 // make a child process (rump_lwproc_rfork)
 	SYS_lwproc_attach   = 522 // become the process of a cookie that rfork gave
+	SYS_procstat        = 523 // list the processes
+	SYS_filestat        = 524 // list the open descriptors
 )
 
 // Flags of lwproc_rfork: what the child gets of the descriptors, which it shares
