@@ -8,10 +8,11 @@ import (
 )
 
 // refresh takes attributes from an answer of the file system into v. What the
-// vnode has as the truth wins unless it was not valid.
-func (v *Vnode) refresh(b *binding, va *abi.Vattr, fresh bool) {
+// vnode has as the truth wins unless it was not valid, or with nocache if no
+// mutator has begun since b was asked.
+func (v *Vnode) refresh(b *binding, va *abi.Vattr, fresh bool, asked nameStamp) {
 	v.amu.Lock()
-	if !v.valid && v.m.current(b) {
+	if (!v.valid || v.m.nocache && v.m.unchanged(asked)) && v.m.current(b) {
 		v.mergeLocked(va)
 		v.valid = fresh && v.m.sole()
 	}
@@ -70,8 +71,12 @@ func (v *Vnode) mergeLocked(va *abi.Vattr) {
 	}
 }
 
-// cached copies the attributes if they are known to be the truth.
-func (v *Vnode) cached(va *abi.Vattr) bool {
+// cached copies the attributes if they are known to be the truth and may be
+// answered from here.
+func (v *Vnode) cached(va *abi.Vattr) bool { return !v.m.nocache && v.known(va) }
+
+// known copies the attributes if they are known to be the truth.
+func (v *Vnode) known(va *abi.Vattr) bool {
 	v.amu.Lock()
 	ok := v.valid
 	if ok {
@@ -126,7 +131,7 @@ func (v *Vnode) getattrLocked(ctx context.Context, va *abi.Vattr) error {
 		return abi.ESTALE
 	}
 	v.amu.Lock()
-	if !v.valid && v.m.current(b) {
+	if (!v.valid || v.m.nocache) && v.m.current(b) {
 		v.mergeLocked(&got)
 		v.valid = b.sole()
 	}

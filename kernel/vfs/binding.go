@@ -75,6 +75,16 @@ func opt[T any](b *binding, bit vfsops.Caps, p *T) {
 	}
 }
 
+// uncache makes b the binding of a mount with nocache: that of a file system
+// that others change too, unless its contents can only be in pages here.
+func (b *binding) uncache() {
+	if b.kpages() || b.pager != nil && b.writer == nil {
+		return
+	}
+	b.caps &^= vfsops.CapSole | vfsops.HasPager
+	b.pager = nil
+}
+
 func (b *binding) sole() bool   { return b.caps&vfsops.CapSole != 0 }
 func (b *binding) kpages() bool { return b.caps&vfsops.CapKpages != 0 }
 

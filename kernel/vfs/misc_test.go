@@ -131,7 +131,7 @@ type closeCounter struct {
 func (c closeCounter) Close(context.Context, *file.File) error { *c.n++; return nil }
 
 func TestPagePool(t *testing.T) {
-	p := newPagePool(3 * chunkBytes)
+	p := newPagePool(&memory{limit: 3 * chunkBytes})
 	var all []*page
 	seen := map[*page]bool{}
 	for {
@@ -155,8 +155,8 @@ func TestPagePool(t *testing.T) {
 	}
 	p.release(all[:chunkPages]...)
 	p.trim()
-	if len(p.chunks) != 0 || p.used.Load() != 0 {
-		t.Errorf("%d chunks, %d pages left", len(p.chunks), p.used.Load())
+	if len(p.chunks) != 0 || p.mem.used.Load() != 0 {
+		t.Errorf("%d chunks, %d pages left", len(p.chunks), p.mem.used.Load())
 	}
 	if pg := p.alloc(); pg == nil {
 		t.Error("no page after a trim")
@@ -172,10 +172,16 @@ func TestNameCacheBound(t *testing.T) {
 	n := 0
 	for i := range k.nc.shards {
 		s := &k.nc.shards[i]
-		if len(s.m) != len(s.ring) {
-			t.Fatal("ring and map differ")
+		in := 0
+		for j := range *s.table.Load() {
+			for e := (*s.table.Load())[j].Load(); e != nil; e = e.next.Load() {
+				in++
+			}
 		}
-		n += len(s.m)
+		if in != len(s.ring) {
+			t.Fatal("ring and table differ")
+		}
+		n += in
 	}
 	if n > 2*nameShards {
 		t.Errorf("%d names", n)

@@ -21,7 +21,8 @@ type Mount struct {
 	source   string
 	dir      string // where, as an absolute path at the time of mounting
 	instance string
-	options  map[string]string // for the file system; never changed
+	options  map[string]string // as given, without flags; never changed
+	nocache  bool              // the option; never changed
 	flags    atomic.Uint64     // MNT_*
 	root     *Vnode
 	on       atomic.Pointer[Vnode] // the directory covered; nil: the root of all
@@ -57,6 +58,11 @@ func (m *Mount) has(c vfsops.Caps) bool { return vfsops.Caps(m.caps.Load())&c !=
 func (m *Mount) sole() bool             { return m.has(vfsops.CapSole) }
 func (m *Mount) kpages() bool           { return m.has(vfsops.CapKpages) }
 func (m *Mount) casefold() bool         { return m.has(vfsops.CapCasefold) }
+
+// names reports whether names, attributes, texts of symbolic links and listings
+// may be answered from the caches.
+func (m *Mount) names() bool { return m.sole() && !m.nocache }
+
 func (m *Mount) paged() bool {
 	return m.sole() && m.has(vfsops.CapKpages|vfsops.HasPager)
 }
@@ -106,16 +112,44 @@ func splitOptions(opts map[string]string, flags uint64) (map[string]string, uint
 			rest[k] = opts[k]
 			continue
 		}
-		switch opts[k] {
-		case "", "true", "yes", "on", "1":
-		case "false", "no", "off", "0":
+		on, err := truth(k, opts[k])
+		if err != nil {
+			return nil, 0, err
+		}
+		if !on {
 			set, clear = clear, set
-		default:
-			return nil, 0, fmt.Errorf("mount option %s=%s: %w", k, opts[k], abi.EINVAL)
 		}
 		flags = flags&^clear | set
 	}
 	return rest, flags, nil
+}
+
+// truth is the value of an option that is a truth value. EINVAL.
+func truth(name, value string) (bool, error) {
+	switch value {
+	case "", "true", "yes", "on", "1":
+		return true, nil
+	case "false", "no", "off", "0":
+		return false, nil
+	}
+	return false, fmt.Errorf("mount option %s=%s: %w", name, value, abi.EINVAL)
+}
+
+// optNocache is the option with which the kernel answers nothing about a mount
+// from its caches: every name, attribute and listing is asked for each time,
+// and contents are read and written where they are. Contents that have no other
+// place than the kernel's pages (CapKpages, or a Pager without a Writer) stay in
+// them. It is the kernel's own: file systems do not see it.
+const optNocache = "nocache"
+
+// takeNocache takes optNocache out of opts and answers it. EINVAL.
+func takeNocache(opts map[string]string) (bool, error) {
+	value, given := opts[optNocache]
+	if !given {
+		return false, nil
+	}
+	delete(opts, optNocache)
+	return truth(optNocache, value)
 }
 
 // Mount mounts a file system and answers its id; with MNT_UPDATE it changes
@@ -130,7 +164,14 @@ func (fs *VFS) Mount(ctx context.Context, w Where, args MountArgs) (abi.Fsid, er
 	if err != nil {
 		return 0, err
 	}
+	nocache, err := takeNocache(opts)
+	if err != nil {
+		return 0, err
+	}
 	if flags&abi.MNT_UPDATE != 0 {
+		if nocache {
+			return 0, fmt.Errorf("mount update %s: nocache cannot change: %w", args.Dir, abi.EINVAL)
+		}
 		return fs.mountUpdate(ctx, w, args.Dir, flags)
 	}
 	if flags&(abi.MNT_GETARGS|abi.MNT_RELOAD) != 0 {
@@ -165,7 +206,7 @@ func (fs *VFS) Mount(ctx context.Context, w Where, args MountArgs) (abi.Fsid, er
 	} else if args.Dir != "/" {
 		return 0, fmt.Errorf("mount on %s: there is no root file system: %w", args.Dir, abi.ENOENT)
 	}
-	m := &Mount{vfs: fs, typ: args.Type, source: args.Source, dir: dir, instance: t.instance, options: opts,
+	m := &Mount{vfs: fs, typ: args.Type, source: args.Source, dir: dir, instance: t.instance, options: opts, nocache: nocache,
 		changed: make(chan struct{}), vnodes: map[vkey]*Vnode{}, kdata: map[vkey]*fileData{}}
 	m.fsid = fs.lastFsid + 1
 	if t.instance == "" || t.caps&vfsops.CapSole != 0 {
@@ -222,6 +263,9 @@ func (m *Mount) start(ctx context.Context, t *fsType, c *abi.Caller) (*binding, 
 		return nil, none, abi.EIO
 	}
 	b := newBinding(f, t.caps)
+	if m.nocache {
+		b.uncache()
+	}
 	root, err := f.Root(ctx)
 	if err == nil && (root.Vattr.Type != abi.VDIR || root.Handle.FS != m.fsid || root.Handle.File == 0 ||
 		root.Handle != root.Vattr.Handle(m.fsid)) {
@@ -413,7 +457,7 @@ func (m *Mount) claim(force bool) (drop []*Vnode, ok bool) {
 	for _, v := range done {
 		v.kill(abi.EIO)
 		delete(m.vnodes, v.key())
-		m.vfs.nvnodes.Add(-1)
+		m.vfs.vnodeGone(v)
 		if v.link != nil {
 			drop = append(drop, v.link.dir)
 			v.link = nil
@@ -458,8 +502,12 @@ func (fs *VFS) Mounts() []MountInfo {
 	defer fs.mu.RUnlock()
 	r := make([]MountInfo, 0, len(fs.mounts))
 	for _, m := range fs.mounts {
+		opts := maps.Clone(m.options)
+		if m.nocache {
+			opts[optNocache] = ""
+		}
 		r = append(r, MountInfo{Fsid: m.fsid, Type: m.typ, Source: m.source, Dir: m.dir, Instance: m.instance,
-			Flags: m.flags.Load(), Options: maps.Clone(m.options), Caps: vfsops.Caps(m.caps.Load()), Up: m.b.Load() != nil})
+			Flags: m.flags.Load(), Options: opts, Caps: vfsops.Caps(m.caps.Load()), Up: m.b.Load() != nil})
 	}
 	return r
 }

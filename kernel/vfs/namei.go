@@ -252,7 +252,7 @@ func (w *walker) run(path string, mode walkMode) error {
 		case len(name) > abi.NAME_MAX:
 			return abi.ENAMETOOLONG
 		}
-		if w.cur.m.sole() {
+		if w.cur.m.names() {
 			if v, hit := w.fs.nc.lookup(w.cur, name); hit {
 				if v == nil {
 					return abi.ENOENT
@@ -388,7 +388,7 @@ func (w *walker) ask(rest string, mode walkMode) (string, error) {
 	if err == nil {
 		// What concerns dir itself is right as long as it is locked.
 		if len(res.Trace) > 0 {
-			v, err = w.enter(b, dir, string(names[0]), &res.Trace[0], m.unchanged(stamp), nil)
+			v, err = w.enter(b, dir, string(names[0]), &res.Trace[0], stamp, nil)
 		} else if res.Err == abi.ENOENT {
 			m.cacheName(b, dir, string(names[0]), nil, nil)
 		}
@@ -413,7 +413,7 @@ func (w *walker) ask(rest string, mode walkMode) (string, error) {
 			return after, nil
 		}
 		if i++; i == len(names) {
-			w.brought = !b.sole() // a sole mount's are cached
+			w.brought = !b.sole() || m.nocache && still() // a sole mount's are cached
 			m.reclaimMu.RUnlock()
 			return after, nil
 		}
@@ -427,7 +427,7 @@ func (w *walker) ask(rest string, mode walkMode) (string, error) {
 		if i == len(res.Trace) {
 			break
 		}
-		v, err = w.enter(b, at, string(names[i]), &res.Trace[i], still(), still)
+		v, err = w.enter(b, at, string(names[i]), &res.Trace[i], stamp, still)
 	}
 	m.reclaimMu.RUnlock()
 	if err != nil {
@@ -445,13 +445,13 @@ func (w *walker) ask(rest string, mode walkMode) (string, error) {
 }
 
 // enter makes a vnode of an entry of a trace and puts it into the caches.
-func (w *walker) enter(b *binding, dir *Vnode, name string, e *vfsops.Entry, fresh bool, still func() bool) (*Vnode, error) {
+func (w *walker) enter(b *binding, dir *Vnode, name string, e *vfsops.Entry, asked nameStamp, still func() bool) (*Vnode, error) {
 	m := dir.m
 	if e.Handle == m.root.handle() {
 		m.vfs.o.Log.Error("file system answered its root as a child", "mount", m.dir, "name", name)
 		return nil, abi.EIO
 	}
-	v, err := m.vget(b, e, fresh)
+	v, err := m.vget(b, e, m.unchanged(asked), asked)
 	if err != nil {
 		return nil, err
 	}
@@ -478,7 +478,7 @@ func (w *walker) searchTrace(va *abi.Vattr) error {
 // there is no such name. Preconditions: dir.mu is held.
 func (dir *Vnode) lookupLocked(ctx context.Context, b *binding, name string) (*Vnode, error) {
 	m := dir.m
-	if b.sole() {
+	if m.names() {
 		if v, hit := m.vfs.nc.lookup(dir, name); hit && (v == nil || v.tryHold()) {
 			return v, nil
 		}
@@ -494,7 +494,7 @@ func (dir *Vnode) lookupLocked(ctx context.Context, b *binding, name string) (*V
 		return nil, abi.EIO
 	case len(res.Trace) == 1:
 		w := walker{}
-		return w.enter(b, dir, name, &res.Trace[0], m.unchanged(stamp), nil)
+		return w.enter(b, dir, name, &res.Trace[0], stamp, nil)
 	case res.Err == abi.ENOENT:
 		m.cacheName(b, dir, name, nil, nil)
 		return nil, nil
@@ -535,7 +535,7 @@ func (v *Vnode) readlink(ctx context.Context) (string, error) {
 		return "", abi.EIO
 	}
 	t = string(p)
-	if b.sole() {
+	if v.m.names() {
 		v.amu.Lock()
 		v.target = t
 		v.amu.Unlock()

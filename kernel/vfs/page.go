@@ -3,7 +3,6 @@ package vfs
 import (
 	"math"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"unsafe"
 
@@ -24,13 +23,12 @@ type page [pageSize]byte
 
 const chunkBytes = chunkPages * pageSize
 
-// pagePool is the memory of all file pages under one limit. Pages come from
+// pagePool is the memory of all file pages, counted in mem. Pages come from
 // mappings of 4 MiB; a mapping all of whose pages are free is given back,
 // unless it is the only one with free pages.
 type pagePool struct {
-	limit int64 // pages
-	used  atomic.Int64
-	evict func(want int) int // frees clean pages, answers how many
+	mem   *memory
+	evict func(want int) int // makes room for pages, answers for how many
 
 	mu     sync.Mutex
 	free   []*chunk           // protected by mu; chunks with free pages
@@ -44,8 +42,8 @@ type chunk struct {
 	pos  int      // in pagePool.free, -1 if not there
 }
 
-func newPagePool(limit int64) *pagePool {
-	return &pagePool{limit: max(limit/pageSize, 1), chunks: map[uintptr]*chunk{}}
+func newPagePool(mem *memory) *pagePool {
+	return &pagePool{mem: mem, chunks: map[uintptr]*chunk{}}
 }
 
 // defaultMemLimit is a quarter of the machine's memory.
@@ -60,20 +58,15 @@ func defaultMemLimit() int64 {
 // alloc takes a page whose contents are undefined; nil if the limit is reached
 // and nothing can be evicted, or the host has no memory.
 func (p *pagePool) alloc() *page {
-	if p.used.Add(1) > p.limit {
-		p.used.Add(-1)
-		if p.evict == nil || p.evict(leafPages) == 0 {
-			return nil
-		}
-		if p.used.Add(1) > p.limit {
-			p.used.Add(-1)
+	if !p.mem.try(memPages, pageSize) {
+		if p.evict == nil || p.evict(leafPages) == 0 || !p.mem.try(memPages, pageSize) {
 			return nil
 		}
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.free) == 0 && !p.growLocked() {
-		p.used.Add(-1)
+		p.mem.take(memPages, -pageSize)
 		return nil
 	}
 	c := p.free[len(p.free)-1]
@@ -127,7 +120,7 @@ func (p *pagePool) release(pgs ...*page) {
 			p.unmapLocked(c)
 		}
 	}
-	p.used.Add(-int64(len(pgs)))
+	p.mem.take(memPages, -pageSize*int64(len(pgs)))
 }
 
 // unmapLocked gives a chunk whose pages are all free back to the host.

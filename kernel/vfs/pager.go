@@ -235,10 +235,13 @@ func (d *fileData) dropClean() int {
 }
 
 // makeRoom is the page pool's way out when the limit is reached: clean pages
-// go, and if there are none dirty ones are written first.
+// go, else listings of directories, else dirty pages, which are written first.
 func (fs *VFS) makeRoom(want int) int {
 	if n := fs.evictPages(want, false); n > 0 {
 		return n
+	}
+	if n := fs.lists.shrink() / pageSize; n > 0 {
+		return int(n)
 	}
 	return fs.evictPages(want, true)
 }

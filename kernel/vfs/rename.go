@@ -264,6 +264,8 @@ func (r *renameOp) call(b *binding) error {
 	m.begin()
 	defer m.end()
 	res, err := b.renamer.Rename(r.ctx, req)
+	r.fs.lists.drop(r.fdir)
+	r.fs.lists.drop(r.tdir)
 	if err != nil {
 		if e := abi.ErrnoOf(err); e != abi.ENOTEMPTY {
 			nc.remove(r.fdir, r.fname)

@@ -168,6 +168,7 @@ func (m *Mount) forgetAll(b *binding, root *vfsops.Entry) (free []*fileData) {
 	m.root.id.Store(m.vfs.nextID.Add(1))
 	m.root.amu.Lock()
 	m.root.va, m.root.valid, m.root.dirty = root.Vattr, m.sole(), 0
+	m.vfs.lists.drop(m.root)
 	m.root.amu.Unlock()
 	m.vnodes[m.root.key()] = m.root
 	m.vmu.Unlock()

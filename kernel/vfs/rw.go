@@ -113,7 +113,7 @@ func (v *Vnode) write(ctx context.Context, c *abi.Caller, src []byte, off int64,
 		return v.writeThrough(ctx, b, c, src, off, app)
 	}
 	var va abi.Vattr
-	if !v.cached(&va) {
+	if !v.known(&va) {
 		if err := v.getattrLocked(ctx, &va); err != nil {
 			return 0, 0, err
 		}

@@ -25,9 +25,9 @@ type AuthFn func(c *abi.Caller, want abi.AccMode, va *abi.Vattr, fsErr error) er
 type Options struct {
 	Now         func() abi.Timespec // time for files; the host's clock
 	Rand        func() uint64       // seeds for file systems
-	MemLimit    int64               // bytes for file pages; 0 = a quarter of RAM
-	MaxVnodes   int                 // vnodes kept without users; 0 = 65536
-	MaxNames    int                 // names in the name cache; 0 = 131072
+	MemLimit    int64               // bytes for all caches together, see Memory; 0 = a quarter of RAM
+	MaxVnodes   int                 // vnodes kept without users, if MemLimit has room; 0 = 65536
+	MaxNames    int                 // names in the name cache, if MemLimit has room; 0 = 131072
 	Log         modapi.Logger       //
 	Authorize   AuthFn              // nil: effective uid 0 may do everything
 	Files       *file.Table         // nil: a table of its own, 65536 files
@@ -63,6 +63,9 @@ type VFS struct {
 	available atomic.Bool
 	nc        *nameCache
 	pool      *pagePool
+	lists     *dirLists
+	mem       *memory
+	maxVnodes int64
 	cnt       counters
 	lk        lockTable
 
@@ -95,6 +98,7 @@ type counters struct {
 	lookups, opens, mutations, stale, reclaims, restarts *modapi.Counter
 	ncHits, ncMisses, ncNegHits, ncEvicted               *modapi.Counter
 	pgReads, pgWrites, pgMisses, pgWritten, pgEvicted    *modapi.Counter
+	dirHits, dirMisses                                   *modapi.Counter
 }
 
 // New makes a VFS without mounts and types. The component slot starts empty,
@@ -143,9 +147,13 @@ func New(o Options) *VFS {
 		ncNegHits: e("namecache", "neg_hits"), ncEvicted: e("namecache", "evictions"),
 		pgReads: e("pagecache", "reads"), pgWrites: e("pagecache", "writes"), pgMisses: e("pagecache", "misses"),
 		pgWritten: e("pagecache", "pages_written"), pgEvicted: e("pagecache", "evictions"),
+		dirHits: e("vfs", "dir_hits"), dirMisses: e("vfs", "dir_misses"),
 	}
-	fs.nc = newNameCache(o.MaxNames, &fs.cnt)
-	fs.pool = newPagePool(o.MemLimit)
+	fs.mem = &memory{limit: max(o.MemLimit, pageSize)}
+	fs.maxVnodes = max(min(int64(o.MaxVnodes), fs.mem.share()/vnodeBytes), 1)
+	fs.nc = newNameCache(o.MaxNames, fs.mem, &fs.cnt)
+	fs.lists = &dirLists{mem: fs.mem}
+	fs.pool = newPagePool(fs.mem)
 	fs.pool.evict = fs.makeRoom
 	return fs
 }
@@ -161,7 +169,7 @@ var errUnavailable = fmt.Errorf("vfs component not available: %w", abi.EOPNOTSUP
 
 // PageBytes is the memory that file pages take, in bytes (the gauge
 // pagecache_bytes).
-func (fs *VFS) PageBytes() int64 { return fs.pool.used.Load() * abi.PageSize }
+func (fs *VFS) PageBytes() int64 { return fs.mem.by[memPages].Load() }
 
 // Vnodes is how many vnodes there are, in use or cached.
 func (fs *VFS) Vnodes() int64 { return fs.nvnodes.Load() }

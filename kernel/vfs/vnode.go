@@ -37,6 +37,9 @@ type Vnode struct {
 
 	link *dirLink // of directories: where they are; protected by m.treeMu
 
+	list    atomic.Pointer[dirList] // of directories: what is in them, if known
+	listPos int                     // protected by dirLists.mu; the place in its ring
+
 	amu    sync.Mutex
 	va     abi.Vattr   // protected by amu; last known
 	valid  bool        // protected by amu; va is the truth (sole mounts)
@@ -111,8 +114,9 @@ func goodType(t abi.VType) bool { return t >= abi.VREG && t <= abi.VFIFO }
 
 // vget finds or makes the vnode of an entry that b answered, and takes a
 // reference. fresh says that no mutator can have overtaken the answer,
-// so that its attributes may be cached. EIO for an entry that cannot be.
-func (m *Mount) vget(b *binding, e *vfsops.Entry, fresh bool) (*Vnode, error) {
+// so that its attributes may be cached; asked is when b was asked, if that is
+// known. EIO for an entry that cannot be.
+func (m *Mount) vget(b *binding, e *vfsops.Entry, fresh bool, asked nameStamp) (*Vnode, error) {
 	va := &e.Vattr
 	if e.Handle.FS != m.fsid || e.Handle.File == 0 || e.Handle.File != va.Fileid || e.Handle.Gen != va.Gen || !goodType(va.Type) || va.Size < 0 {
 		m.vfs.o.Log.Error("file system answered an impossible entry", "mount", m.dir, "handle", e.Handle.String(), "type", va.Type.String())
@@ -132,7 +136,7 @@ func (m *Mount) vget(b *binding, e *vfsops.Entry, fresh bool) (*Vnode, error) {
 			m.vfs.o.Log.Error("file changed its type", "mount", m.dir, "handle", e.Handle.String())
 			return nil, fmt.Errorf("handle %v changed its type: %w", e.Handle, abi.EIO)
 		}
-		v.refresh(b, va, fresh)
+		v.refresh(b, va, fresh, asked)
 		return v, nil
 	}
 	v = m.newVnode(e)
@@ -238,7 +242,7 @@ func (m *Mount) reclaim(v *Vnode) bool {
 	}
 	keep := d != nil && !doomed && m.kdata[k] == d
 	m.vmu.Unlock()
-	m.vfs.nvnodes.Add(-1)
+	m.vfs.vnodeGone(v)
 	m.vfs.cnt.reclaims.Inc()
 	if d != nil && !keep {
 		d.free()
@@ -309,11 +313,37 @@ func (m *Mount) forgetNow(ctx context.Context) {
 // there are too many.
 func (fs *VFS) clockAdd(v *Vnode) {
 	n := fs.nvnodes.Add(1)
+	fs.mem.take(memVnodes, vnodeBytes)
 	fs.clockMu.Lock()
 	fs.clock = append(fs.clock, v)
 	fs.clockMu.Unlock()
-	if n > int64(fs.o.MaxVnodes) {
+	if n > fs.maxVnodes {
 		fs.startDrain()
+		if n > fs.maxVnodes+fs.maxVnodes/8 {
+			fs.shed()
+		}
+	}
+}
+
+// vnodeGone counts a reclaimed vnode out.
+func (fs *VFS) vnodeGone(v *Vnode) {
+	fs.nvnodes.Add(-1)
+	fs.mem.take(memVnodes, -vnodeBytes)
+	fs.lists.drop(v)
+}
+
+// shed makes who brings vnodes faster than the drain takes them reclaim some:
+// those for which nothing has to be written. It takes no locks above
+// Mount.vmu.
+func (fs *VFS) shed() {
+	for steps, done := 16, 0; steps > 0 && done < 2; steps-- {
+		v := fs.clockNext()
+		if v == nil {
+			return
+		}
+		if v.refs.Load() == 0 && !v.hot.Swap(false) && !v.needsFlush() && v.m.reclaim(v) {
+			done++
+		}
 	}
 }
 
@@ -329,7 +359,7 @@ func (fs *VFS) startDrain() {
 func (fs *VFS) drain() {
 	defer fs.draining.Store(false)
 	ctx := context.Background()
-	want := int64(fs.o.MaxVnodes) * 9 / 10
+	want := fs.maxVnodes * 9 / 10
 	fs.clockMu.Lock()
 	steps := 2 * len(fs.clock)
 	fs.clockMu.Unlock()

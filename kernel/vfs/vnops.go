@@ -117,6 +117,7 @@ func (p *parentOp) creation(call func() (vfsops.Mutated, error)) (*Vnode, error)
 	m.reclaimMu.RLock()
 	defer m.reclaimMu.RUnlock()
 	res, err := call()
+	m.vfs.lists.drop(p.dir)
 	if err != nil {
 		// It may have happened or not: ask again next time.
 		m.vfs.nc.remove(p.dir, p.name)
@@ -127,7 +128,7 @@ func (p *parentOp) creation(call func() (vfsops.Mutated, error)) (*Vnode, error)
 	if res.Node.Handle == m.root.handle() {
 		return nil, abi.EIO
 	}
-	v, err := m.vget(p.b, &res.Node, true)
+	v, err := m.vget(p.b, &res.Node, true, nameStamp{})
 	if err != nil {
 		m.vfs.nc.remove(p.dir, p.name)
 		return nil, err
@@ -394,6 +395,7 @@ func (p *parentOp) remove(rmdir bool) error {
 		call = p.b.remover.Rmdir
 	}
 	res, err := call(p.ctx, req)
+	m.vfs.lists.drop(p.dir)
 	if err != nil {
 		unpin()
 		if e := abi.ErrnoOf(err); e != abi.ENOTEMPTY {
