@@ -12,7 +12,9 @@ import (
 	"github.com/rumpus-kernel/rumpus/kernel/dev"
 	"github.com/rumpus-kernel/rumpus/kernel/file"
 	"github.com/rumpus-kernel/rumpus/kernel/hyper"
+	"github.com/rumpus-kernel/rumpus/kernel/iostat"
 	"github.com/rumpus-kernel/rumpus/kernel/kauth"
+	"github.com/rumpus-kernel/rumpus/kernel/ksyms"
 	"github.com/rumpus-kernel/rumpus/kernel/kthread"
 	"github.com/rumpus-kernel/rumpus/kernel/module"
 	"github.com/rumpus-kernel/rumpus/kernel/proc"
@@ -106,6 +108,10 @@ func (k *Kernel) initCore() {
 	k.step("lwp0")
 	k.step("tty_lock")
 	k.step("ksyms")
+	k.Ksyms = ksyms.New()
+	if err := k.Ksyms.Load(ksyms.Go); err != nil {
+		k.Msg.Printf("%v", err)
+	}
 	k.step("vm")
 	k.step("evcnt")
 	k.Callouts = clock.New(k.Evcnt.Attach)
@@ -134,13 +140,15 @@ func (k *Kernel) initCore() {
 	k.Sysctl = sysctl.New()
 	k.step("kqueue")
 	k.step("iostat")
+	k.Iostat = iostat.New()
 	k.step("uidinfo")
 	k.step("percpu")
 	k.step("filedesc")
 	k.step("module")
 	k.step("softint")
 	k.step("devsw")
-	k.Dev = dev.New(dev.Options{RestartWait: k.o.RestartWait, Evcnt: k.Evcnt.Attach, Log: k.Msg.Logger("dev"), Autoload: k.autoloadMajor})
+	k.Dev = dev.New(dev.Options{RestartWait: k.o.RestartWait, Evcnt: k.Evcnt.Attach, Log: k.Msg.Logger("dev"), Autoload: k.autoloadMajor, Iostat: k.Iostat})
+	k.attachPseudo()
 	log := k.Msg.Logger("vfs")
 	k.VFS = vfs.New(vfs.Options{
 		Now:         func() abi.Timespec { return abi.TimespecOf(k.hyp.Now()) },
@@ -190,7 +198,7 @@ func (k *Kernel) initCore() {
 		Calls: k.Evcnt.Attach("sysproxy", "syscalls"),
 	}
 	k.Mod = module.New(module.Deps{
-		Callouts: k.Callouts, Threads: k.Threads,
+		Callouts: k.Callouts, Threads: k.Threads, Symbols: k.moduleSymbols,
 		Load: k.hyp.Load, Sysctl: k.Sysctl, Evcnt: k.Evcnt, Msg: k.Msg,
 		Factions: map[modapi.Class]module.Faction{
 			modapi.ClassVFS: vfsFaction{k.VFS}, modapi.ClassNet: netFaction{k.Socket}, modapi.ClassDriver: devFaction{k.Dev},
@@ -214,6 +222,7 @@ func (k *Kernel) initCore() {
 	})
 	k.step("pipe")
 	k.sysctlInit()
+	k.sysctlCore()
 }
 
 // initFactions attaches the components in the order vfs, net, dev, then what

@@ -33,8 +33,10 @@ import (
 	"github.com/rumpus-kernel/rumpus/kernel/evcnt"
 	"github.com/rumpus-kernel/rumpus/kernel/file"
 	"github.com/rumpus-kernel/rumpus/kernel/hyper"
+	"github.com/rumpus-kernel/rumpus/kernel/iostat"
 	"github.com/rumpus-kernel/rumpus/kernel/kauth"
 	"github.com/rumpus-kernel/rumpus/kernel/kprintf"
+	"github.com/rumpus-kernel/rumpus/kernel/ksyms"
 	"github.com/rumpus-kernel/rumpus/kernel/kthread"
 	"github.com/rumpus-kernel/rumpus/kernel/module"
 	"github.com/rumpus-kernel/rumpus/kernel/proc"
@@ -122,16 +124,20 @@ type Kernel struct {
 	sys         *syscall.Kernel
 	forks       forks
 	sysproxy    atomic.Pointer[sysproxyHook]
-	howto       atomic.Int64       // boothowto
+	howto       atomic.Int64 // boothowto
+	Ksyms       *ksyms.Table
+	Iostat      *iostat.Set
 	securelevel *kauth.Securelevel // nil: not asked for
 
-	mu       sync.Mutex
-	state    State           // protected by mu
-	panicstr string          // protected by mu
-	trace    []string        // boot steps, protected by mu
-	hostname string          // protected by mu
-	hooks    []*shutdownHook // protected by mu
-	done     chan struct{}
+	mu         sync.Mutex
+	state      State    // protected by mu
+	panicstr   string   // protected by mu
+	trace      []string // boot steps, protected by mu
+	hostname   string   // protected by mu
+	domainname string   // protected by mu
+	hostid     atomic.Int64
+	hooks      []*shutdownHook // protected by mu
+	done       chan struct{}
 
 	// Steps of Boot, each closed when it is reached: cancelBoot is set, the
 	// subsystems are there, nothing more is attached or mounted.

@@ -86,6 +86,10 @@ type Deps struct {
 	Granted      func(name string) (*os.File, error) // for modules bound in-process
 	Started      func(i *Instance)                   // an instance is running: watch it
 
+	// Symbols is told what a module has attached, or nil when it goes; nil:
+	// nobody wants to know.
+	Symbols func(mod string, names []string)
+
 	// For autounload; nil: what was autoloaded stays.
 	Callouts *clock.Callouts
 	Threads  *kthread.Table
@@ -435,6 +439,7 @@ func (m *Manager) attach(ctx context.Context, i *Instance, mod modapi.Module, pr
 	x.seq = m.seq
 	m.mods[x.Name] = x
 	m.tab.Unlock()
+	m.symbols(x)
 	return nil
 }
 
@@ -469,6 +474,23 @@ func (m *Manager) detach(x *Mod) {
 	}
 	m.d.Sysctl.Destroy(x.owner())
 	m.d.DropSyscalls(x.owner())
+	if m.d.Symbols != nil {
+		m.d.Symbols(x.Name, nil)
+	}
+}
+
+// symbols tells the symbol table what a module has attached.
+func (m *Manager) symbols(x *Mod) {
+	if m.d.Symbols == nil {
+		return
+	}
+	m.tab.Lock()
+	names := []string{x.Info.Name + "_modinfo"}
+	for _, a := range x.att {
+		names = append(names, x.Info.Name+"_"+a.name)
+	}
+	m.tab.Unlock()
+	m.d.Symbols(x.Name, names)
 }
 
 func (x *Mod) owner() string { return x.Inst.Name + "/" + x.Info.Name }
