@@ -312,8 +312,8 @@ func (s *server) Answer(r *stream.Request, h *wire.Header, args []byte, payload 
 // from others, who sleeps on a word takes a thread.
 var (
 	spinning        = limit{max: int32(min(runtime.NumCPU(), runtime.GOMAXPROCS(0)) / 2)}
-	sleepingCalls   = limit{max: 4}
-	sleepingServers = limit{max: 4}
+	sleepingCalls   = limit{max: int32(max(4, runtime.NumCPU()))}
+	sleepingServers = limit{max: int32(max(4, runtime.NumCPU()))}
 )
 
 // limit counts what there may be at most max of.
@@ -336,44 +336,45 @@ func (l *limit) put() { l.n.Add(-1) }
 const maxSpin = 20 * time.Microsecond
 
 // spinUntil spins until ok, as long as the peer, whose CPU is in peer, runs on
-// another CPU than we do. vain says that it has spun for nothing.
-func spinUntil(ok func() bool, peer *atomic.Uint32, stop *atomic.Bool) (done, vain bool) {
-	if !spinning.take() {
-		return false, false
+// another CPU than we do; ours is published in mine. vain says that it has spun
+// for nothing.
+func spinUntil(ok func() bool, mine, peer *atomic.Uint32, stop *atomic.Bool) (done, vain bool) {
+	me := myCPU()
+	if me != mine.Load() {
+		mine.Store(me)
+	}
+	if me != noCPU && me == peer.Load() || !spinning.take() {
+		return ok(), false
 	}
 	defer spinning.put()
-	begin := time.Now()
-	for n := 1; ; n++ {
-		if me := myCPU(); me != noCPU && me == peer.Load() {
-			return false, false
-		}
-		for range 16 {
+	var begin time.Time
+	for n := 0; ; n++ {
+		for range 32 {
 			if ok() {
 				return true, false
 			}
-			pause(4)
+			pause(1)
+		}
+		if n == 0 { // most waits end before
+			begin = time.Now()
+			continue
 		}
 		if time.Since(begin) > maxSpin || stop.Load() {
 			return ok(), true
 		}
 		if n%4 == 0 {
 			runtime.Gosched()
+			if me = myCPU(); me != noCPU && me == peer.Load() {
+				return ok(), false
+			}
 		}
-	}
-}
-
-// ranOn publishes the CPU that we run on.
-func ranOn(w *atomic.Uint32) {
-	if me := myCPU(); me != w.Load() {
-		w.Store(me)
 	}
 }
 
 // spin waits for a request for a short time.
 func (s *server) spin() bool {
-	ranOn(s.h.word(offSCPU))
 	more := s.h.entry(s.head)
-	ok, _ := spinUntil(func() bool { return more.Load() != 0 }, s.h.word(offCCPU), &s.e.closed)
+	ok, _ := spinUntil(func() bool { return more.Load() != 0 }, s.h.word(offSCPU), s.h.word(offCCPU), &s.e.closed)
 	return ok
 }
 
@@ -383,13 +384,12 @@ const lazy = 8
 
 // spin waits for a reply for a short time.
 func (e *End) spin(w *atomic.Uint32, done uint32, class wire.Class) bool {
-	ranOn(e.out.word(offCCPU))
 	missed := &e.missed[class&3]
 	if n := missed.Load(); n >= lazy && n%16 != 0 {
 		missed.Add(1)
 		return w.Load() == done
 	}
-	ok, vain := spinUntil(func() bool { return w.Load() == done }, e.out.word(offSCPU), &e.closed)
+	ok, vain := spinUntil(func() bool { return w.Load() == done }, e.out.word(offCCPU), e.out.word(offSCPU), &e.closed)
 	switch {
 	case vain && !ok:
 		missed.Add(1)

@@ -84,7 +84,8 @@ func run(b Backend, modules []string) int {
 }
 
 // RingSetter is a Backend that can use the shared memory of a ring beside the
-// stream. The file is closed when SetRing has returned.
+// stream. The file is closed when SetRing has returned; an error means that
+// everything goes by the stream.
 type RingSetter interface {
 	SetRing(f *os.File) error
 }
@@ -102,7 +103,9 @@ func giveRing(b Backend) error {
 	f := os.NewFile(uintptr(fd), "ring")
 	defer f.Close()
 	if r, ok := b.(RingSetter); ok {
-		return r.SetRing(f)
+		if err := r.SetRing(f); err != nil {
+			Log().Warn("no ring, everything goes by the stream", "error", err.Error())
+		}
 	}
 	return nil
 }
