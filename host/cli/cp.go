@@ -64,6 +64,7 @@ type copier struct {
 	roots []tree    // to be closed at the end; the walker's only
 	bufs  sync.Pool
 
+	failed       atomic.Bool // something was not copied
 	files, bytes atomic.Int64
 }
 
@@ -104,8 +105,6 @@ func cp(ctx context.Context, c *call, f cpFlags, args []string) error {
 	if _, err := k.Umask(ctx, 0); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
 	host, kern := tree(&hostTree{}), tree(&kernelTree{k})
 	pick := func(kernel bool) tree {
 		if kernel {
@@ -122,8 +121,40 @@ func cp(ctx context.Context, c *call, f cpFlags, args []string) error {
 	if !isDir && (len(srcs) > 1 || strings.HasSuffix(dst, "/") && !f.recurse) {
 		return fmt.Errorf("%s: %w", dstArg, abi.ENOTDIR)
 	}
+	var ops []operand
+	for _, s := range srcs {
+		from, kernel := kernelSide(s)
+		target := dst
+		if isDir {
+			name := base(from)
+			if name == "." || name == ".." || name == "/" {
+				name = "" // its contents
+			}
+			target = join(dst, name)
+		}
+		ops = append(ops, operand{src: pick(kernel), dst: to, from: from, to: target})
+	}
+	_, err = newCopier(c, f).run(ctx, ops)
+	return err
+}
+
+// operand is what the user named, and where it goes.
+type operand struct {
+	src, dst tree
+	from, to string
+}
+
+func newCopier(c *call, f cpFlags) *copier {
 	cp := &copier{c: c, f: f, jobs: make(chan job)}
 	cp.bufs.New = func() any { return make([]byte, bufSize) }
+	return cp
+}
+
+// run copies, once. It tells of what cannot be copied and goes on; whole reports
+// whether there was nothing of the kind. An error is what ended everything.
+func (cp *copier) run(ctx context.Context, ops []operand) (whole bool, err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	stop := cp.progress()
 	var workers sync.WaitGroup
 	for range cpWorkers {
@@ -133,17 +164,8 @@ func cp(ctx context.Context, c *call, f cpFlags, args []string) error {
 			}
 		})
 	}
-	for _, s := range srcs {
-		from, kernel := kernelSide(s)
-		src, target := pick(kernel), dst
-		if isDir {
-			name := base(from)
-			if name == "." || name == ".." || name == "/" {
-				name = "" // its contents
-			}
-			target = join(dst, name)
-		}
-		cp.report(ctx, cancel, cp.operand(ctx, src, to, from, target))
+	for _, o := range ops {
+		cp.report(ctx, cancel, cp.operand(ctx, o.src, o.dst, o.from, o.to))
 		if ctx.Err() != nil {
 			break
 		}
@@ -152,15 +174,23 @@ func cp(ctx context.Context, c *call, f cpFlags, args []string) error {
 	workers.Wait()
 	for i := len(cp.dirs) - 1; i >= 0 && ctx.Err() == nil; i-- {
 		d := cp.dirs[i]
-		if d.fresh || f.preserve {
-			cp.report(ctx, cancel, d.t.setattr(ctx, d.path, &d.st, f.preserve))
+		if d.fresh || cp.f.preserve {
+			cp.report(ctx, cancel, d.t.setattr(ctx, d.path, &d.st, cp.f.preserve))
 		}
 	}
 	for _, t := range cp.roots {
 		t.close()
 	}
 	stop()
-	return context.Cause(ctx)
+	return !cp.failed.Load(), context.Cause(ctx)
+}
+
+// fail tells of what could not be copied.
+func (cp *copier) fail(err error) {
+	if err != nil {
+		cp.failed.Store(true)
+		cp.c.fail(err)
+	}
 }
 
 // report tells of an error and, if it is one that no other file can escape, ends
@@ -171,7 +201,7 @@ func (cp *copier) report(ctx context.Context, cancel func(error), err error) {
 	case exitCode(err) == exitNoKernel:
 		cancel(err)
 	default:
-		cp.c.fail(err)
+		cp.fail(err)
 	}
 }
 
@@ -261,7 +291,7 @@ func (cp *copier) contents(ctx context.Context, src, dst tree, from, to string, 
 			return ctx.Err()
 		}
 		if !safeName(e.Name) {
-			cp.c.fail(fmt.Errorf("%s: it has an entry named %q: %w", src.name(from), e.Name, abi.EINVAL))
+			cp.fail(fmt.Errorf("%s: it has an entry named %q: %w", src.name(from), e.Name, abi.EINVAL))
 			continue
 		}
 		err := cp.entry(ctx, src, dst, join(from, e.Name), join(to, e.Name), depth)
@@ -269,7 +299,7 @@ func (cp *copier) contents(ctx context.Context, src, dst tree, from, to string, 
 			return err
 		}
 		if ctx.Err() == nil {
-			cp.c.fail(err)
+			cp.fail(err)
 		}
 	}
 	return nil

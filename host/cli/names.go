@@ -200,38 +200,6 @@ func destination(ctx context.Context, k *rumpclient.Client, src, dst string) (to
 	return dst, false
 }
 
-var mvVerb = &verb{
-	name: "mv", group: groupFiles, synopsis: []string{"[-n] [-v] SOURCE TARGET", "[-n] [-v] SOURCE ... DIRECTORY"}, min: 2, max: -1,
-	short:    "rename files",
-	long:     []string{"Renames SOURCE to TARGET, or into DIRECTORY. An existing file of that name is replaced. Both must be on one mount; from one to another it is cp -rp and rm -r."},
-	examples: []example{{"rumpus mv /a /b", "a becomes b."}},
-	setup: func(fs *pflag.FlagSet) runFunc {
-		no := fs.BoolP("no-replace", "n", false, "an existing target is an error")
-		verbose := fs.BoolP("verbose", "v", false, "name what is renamed")
-		return func(ctx context.Context, c *call, args []string) error {
-			k, err := c.kernel(ctx)
-			if err != nil {
-				return err
-			}
-			last := len(args) - 1
-			return intoTarget(ctx, c, k, args, func(src, to string) error {
-				if *no {
-					err = k.Renameat2(ctx, abi.AT_FDCWD, src, abi.AT_FDCWD, to, abi.RENAME_NOREPLACE)
-				} else {
-					err = k.Rename(ctx, src, to)
-				}
-				if err == nil && *verbose {
-					c.printf("%s -> %s\n", c.show(src), c.show(to))
-				}
-				if errors.Is(err, abi.EXDEV) {
-					return fmt.Errorf("%w: %s is on another mount, use cp -rp and rm -r", err, args[last])
-				}
-				return err
-			})
-		}
-	},
-}
-
 // intoTarget calls f for each source with where it goes; the last operand is the
 // target, which must be a directory if there are several sources.
 func intoTarget(ctx context.Context, c *call, k *rumpclient.Client, args []string, f func(src, to string) error) error {
