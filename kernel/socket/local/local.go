@@ -143,6 +143,7 @@ type Socket struct {
 	self     *abi.Unpcbid // who bound or listened
 	peerID   *abi.Unpcbid // who is at the other end
 	opts     map[int]uint32
+	linger   [8]byte // SO_LINGER
 }
 
 func (s *Socket) state() state      { return state(s.conn.Load()) }

@@ -473,6 +473,47 @@ func TestTimeout(t *testing.T) {
 	k.close(a, b)
 }
 
+func TestOptions(t *testing.T) {
+	k := newKit(t)
+	a, b := k.pair(abi.SOCK_STREAM)
+	for _, tc := range []struct {
+		level, name int
+		val         []byte
+		err         error
+	}{
+		{abi.SOL_SOCKET, abi.SO_SNDBUF, int32Opt(4096), nil},
+		{abi.SOL_SOCKET, abi.SO_RCVBUF, int32Opt(MaxSpace), nil},
+		{abi.SOL_SOCKET, abi.SO_RCVBUF, int32Opt(MaxSpace + 1), abi.ENOBUFS},
+		{abi.SOL_SOCKET, abi.SO_RCVBUF, int32Opt(-1), abi.EINVAL},
+		{abi.SOL_SOCKET, abi.SO_RCVBUF, nil, abi.EINVAL},
+		{abi.SOL_SOCKET, abi.SO_LINGER, []byte{1, 0, 0, 0, 9, 0, 0, 0}, nil},
+		{abi.SOL_SOCKET, abi.SO_LINGER, int32Opt(1), abi.EINVAL},
+		{abi.SOL_SOCKET, abi.SO_KEEPALIVE, int32Opt(1), nil},
+		{abi.SOL_SOCKET, abi.SO_TYPE, int32Opt(1), abi.ENOPROTOOPT},
+		{abi.SOL_LOCAL, abi.LOCAL_CREDS, int32Opt(1), nil},
+		{abi.SOL_LOCAL, abi.LOCAL_CONNWAIT, int32Opt(1), nil},
+		{abi.SOL_LOCAL, 99, int32Opt(1), abi.ENOPROTOOPT},
+		{abi.IPPROTO_TCP, abi.TCP_NODELAY, int32Opt(1), abi.ENOPROTOOPT},
+	} {
+		if err := Of(a).Setopt(tc.level, tc.name, tc.val); err != tc.err {
+			t.Errorf("set %#x %#x: %v, want %v", tc.level, tc.name, err, tc.err)
+		} else if err == nil {
+			if v, err := Of(a).Getopt(tc.level, tc.name); err != nil || !bytes.Equal(v, tc.val) {
+				t.Errorf("get %#x %#x: %x %v, want %x", tc.level, tc.name, v, err, tc.val)
+			}
+		}
+	}
+	if v, err := Of(a).Getopt(abi.SOL_SOCKET, abi.SO_TYPE); err != nil || !bytes.Equal(v, int32Opt(abi.SOCK_STREAM)) {
+		t.Errorf("%x %v", v, err)
+	}
+	f := k.socket(abi.SOCK_STREAM)
+	_, err := Of(f).Getopt(abi.SOL_LOCAL, abi.LOCAL_PEEREID)
+	k.want(err, abi.EINVAL)
+	_, err = Of(f).Getopt(abi.SOL_LOCAL, 99)
+	k.want(err, abi.ENOPROTOOPT)
+	k.close(a, b, f)
+}
+
 func TestKnotes(t *testing.T) {
 	k := newKit(t)
 	check := func(f *file.File, filter uint32, data int64, flags uint32, ready bool) {

@@ -73,6 +73,14 @@ func (s *Socket) Setopt(level, name int, val []byte) error {
 				p.sel.Notify() // there may be room now
 			}
 			return nil
+		case abi.SO_LINGER: // what is sent has arrived: nothing lingers
+			if len(val) < 8 {
+				return abi.EINVAL
+			}
+			s.d.mu.Lock()
+			s.linger = [8]byte(val)
+			s.d.mu.Unlock()
+			return nil
 		case abi.SO_ERROR, abi.SO_TYPE, abi.SO_ACCEPTCONN:
 			return abi.ENOPROTOOPT
 		}
@@ -117,6 +125,8 @@ func (s *Socket) Getopt(level, name int) ([]byte, error) {
 		}
 	case abi.SOL_SOCKET:
 		switch name {
+		case abi.SO_LINGER:
+			return append([]byte(nil), s.linger[:]...), nil
 		case abi.SO_TYPE:
 			return int32Opt(s.typ), nil
 		case abi.SO_ERROR:
