@@ -11,6 +11,7 @@ import (
 	"github.com/rumpus-kernel/rumpus/kernel/kprintf"
 	"github.com/rumpus-kernel/rumpus/kernel/proc"
 	"github.com/rumpus-kernel/rumpus/kernel/sysctl"
+	"github.com/rumpus-kernel/rumpus/kernel/vfs"
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
 )
 
@@ -19,6 +20,9 @@ func (k *Kernel) sysctlInit() {
 	machine := runtime.GOARCH
 	if machine == "arm64" {
 		machine = "aarch64"
+	}
+	memory := func(part func(vfs.Memory) int64) func() string {
+		return sysctl.Int(func() int64 { return part(k.VFS.Memory()) })
 	}
 	for _, n := range append(k.secmodelNodes(), []sysctl.Node{
 		{Name: "kern.ostype", Type: sysctl.TypeString, Desc: "Operating system type", Get: sysctl.Const("rumpus")},
@@ -52,6 +56,11 @@ func (k *Kernel) sysctlInit() {
 		{Name: "vfs.generic.fstypes", Type: sysctl.TypeString, Desc: "File-system types, as JSON", Get: k.getFstypes},
 		{Name: "vfs.pagecache.bytes", Type: sysctl.TypeQuad, Desc: "Memory of file pages, bytes", Get: sysctl.Int(k.VFS.PageBytes)},
 		{Name: "vfs.vnodes", Type: sysctl.TypeQuad, Desc: "Vnodes in memory", Get: sysctl.Int(k.VFS.Vnodes)},
+		{Name: "vfs.memory.limit", Type: sysctl.TypeQuad, Desc: "What all caches of files may take together, bytes", Get: memory(func(m vfs.Memory) int64 { return m.Limit })},
+		{Name: "vfs.memory.pages", Type: sysctl.TypeQuad, Desc: "Memory of file pages, bytes", Get: memory(func(m vfs.Memory) int64 { return m.Pages })},
+		{Name: "vfs.memory.names", Type: sysctl.TypeQuad, Desc: "Memory of the name cache, bytes", Get: memory(func(m vfs.Memory) int64 { return m.Names })},
+		{Name: "vfs.memory.vnodes", Type: sysctl.TypeQuad, Desc: "Memory of vnodes, bytes", Get: memory(func(m vfs.Memory) int64 { return m.Vnodes })},
+		{Name: "vfs.memory.listings", Type: sysctl.TypeQuad, Desc: "Memory of directory listings, bytes", Get: memory(func(m vfs.Memory) int64 { return m.Listings })},
 	}...) {
 		if err := k.Sysctl.Create(n); err != nil {
 			k.Msg.Printf("%v", err)

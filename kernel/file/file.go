@@ -19,6 +19,7 @@ import (
 	"context"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/rumpus-kernel/rumpus/kernel/event"
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
@@ -93,7 +94,16 @@ type File struct {
 	OffMu  sync.Mutex
 	Offset int64 // protected by OffMu
 	table  *Table
+	last   lastContext // of the last Release
 }
+
+// lastContext is what Close gets: the values of whose Release was the last, but
+// nobody can cancel it. It is context.WithoutCancel without the allocation.
+type lastContext struct{ context.Context }
+
+func (*lastContext) Deadline() (time.Time, bool) { return time.Time{}, false }
+func (*lastContext) Done() <-chan struct{}       { return nil }
+func (*lastContext) Err() error                  { return nil }
 
 // Flags that fcntl(F_SETFL) can change.
 const settable = abi.O_APPEND | abi.O_NONBLOCK | abi.O_ASYNC | abi.O_SYNC | abi.O_DSYNC | abi.O_DIRECT
@@ -142,7 +152,8 @@ func (f *File) Release(ctx context.Context) error {
 	if f.table != nil {
 		f.table.n.Add(-1)
 	}
-	return f.Ops.Close(context.WithoutCancel(ctx), f)
+	f.last.Context = ctx
+	return f.Ops.Close(&f.last, f)
 }
 
 // Orphaner is the optional part of Ops of files that can hold messages with

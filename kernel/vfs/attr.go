@@ -14,7 +14,7 @@ func (v *Vnode) refresh(b *binding, va *abi.Vattr, fresh bool, asked nameStamp) 
 	v.amu.Lock()
 	if (!v.valid || v.m.nocache && v.m.unchanged(asked)) && v.m.current(b) {
 		v.mergeLocked(va)
-		v.valid = fresh && v.m.sole()
+		v.setValidLocked(fresh && v.m.sole())
 	}
 	v.amu.Unlock()
 }
@@ -30,9 +30,9 @@ func (v *Vnode) apply(b *binding, va *abi.Vattr) {
 	}
 	if v.fits(va) {
 		v.mergeLocked(va)
-		v.valid = v.m.sole()
+		v.setValidLocked(v.m.sole())
 	} else {
-		v.valid = false
+		v.setValidLocked(false)
 	}
 	v.amu.Unlock()
 }
@@ -46,8 +46,31 @@ func (v *Vnode) fits(va *abi.Vattr) bool {
 // invalidate forgets that the attributes are the truth.
 func (v *Vnode) invalidate() {
 	v.amu.Lock()
-	v.valid = false
+	v.setValidLocked(false)
 	v.amu.Unlock()
+}
+
+// setValidLocked says whether va is the truth, after it was changed.
+func (v *Vnode) setValidLocked(on bool) {
+	v.valid = on
+	v.search.Store(nil)
+}
+
+// searchable answers directory v's attributes if they are known to be the truth
+// and may be answered from here, but its times and size: without a lock, for
+// walks. They must not be changed.
+func (v *Vnode) searchable() *abi.Vattr {
+	va := v.search.Load()
+	if va == nil && !v.m.nocache {
+		v.amu.Lock()
+		if v.valid {
+			c := v.va
+			va = &c
+			v.search.Store(va)
+		}
+		v.amu.Unlock()
+	}
+	return va
 }
 
 // mergeLocked replaces all fields but those that are newer here.
@@ -133,7 +156,7 @@ func (v *Vnode) getattrLocked(ctx context.Context, va *abi.Vattr) error {
 	v.amu.Lock()
 	if (!v.valid || v.m.nocache) && v.m.current(b) {
 		v.mergeLocked(&got)
-		v.valid = b.sole()
+		v.setValidLocked(b.sole())
 	}
 	*va = v.va
 	v.amu.Unlock()

@@ -61,8 +61,15 @@ func (m *memory) try(k memKind, n int64) bool {
 	return false
 }
 
+// pagesLeft is what pages could still take, in bytes: listings go for them.
+func (m *memory) pagesLeft() int64 {
+	own := m.by[memPages].Load()
+	return max(m.limit-m.used.Load()+m.by[memLists].Load(), max(m.limit/2, pageSize)-own, 0)
+}
+
 // Memory is what the caches of a VFS take, in bytes (the gauges
-// pagecache_bytes, namecache_bytes, vfs_vnode_bytes and vfs_dir_bytes).
+// pagecache_bytes, namecache_bytes, vfs_vnode_bytes and vfs_dir_bytes, and the
+// sysctl nodes below vfs.memory).
 type Memory struct {
 	Limit    int64 // kernel/memlimit: what all of them may take together
 	Pages    int64 // contents of files

@@ -282,13 +282,15 @@ func (w *walker) run(path string, mode walkMode) error {
 // search authorises looking up a name in cur.
 func (w *walker) search() error {
 	v := w.cur
-	if !v.cached(&w.va) {
+	va := v.searchable()
+	if va == nil {
 		if !w.hold() {
 			return errAgain
 		}
 		if err := v.getattr(w.ctx, &w.va); err != nil {
 			return err
 		}
+		va = &w.va
 	}
 	if v.unlinked.Load() {
 		return abi.ENOENT
@@ -296,7 +298,7 @@ func (w *walker) search() error {
 	if err := v.err(); err != nil {
 		return err
 	}
-	return v.access(w.ctx, w.c, abi.VEXEC, &w.va)
+	return v.access(w.ctx, w.c, abi.VEXEC, va)
 }
 
 // dotdot moves to the parent directory, up over mount points, and not above

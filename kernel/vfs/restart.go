@@ -167,7 +167,8 @@ func (m *Mount) forgetAll(b *binding, root *vfsops.Entry) (free []*fileData) {
 	m.root.h.Store(&h)
 	m.root.id.Store(m.vfs.nextID.Add(1))
 	m.root.amu.Lock()
-	m.root.va, m.root.valid, m.root.dirty = root.Vattr, m.sole(), 0
+	m.root.va, m.root.dirty = root.Vattr, 0
+	m.root.setValidLocked(m.sole())
 	m.vfs.lists.drop(m.root)
 	m.root.amu.Unlock()
 	m.vnodes[m.root.key()] = m.root

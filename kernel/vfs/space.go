@@ -12,7 +12,7 @@ func (fs *VFS) boundSpace(st *abi.Statvfs) {
 	}
 	limit := fs.o.MemLimit
 	total := uint64(limit) / st.Frsize
-	left := uint64(max(limit-fs.PageBytes(), 0)) / st.Frsize
+	left := uint64(fs.mem.pagesLeft()) / st.Frsize
 	used := st.Blocks - min(st.Bfree, st.Blocks)
 	st.Bfree, st.Bavail = min(st.Bfree, left), min(st.Bavail, left)
 	st.Blocks = min(st.Blocks, max(total, used+st.Bfree))

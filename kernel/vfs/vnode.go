@@ -41,10 +41,11 @@ type Vnode struct {
 	listPos int                     // protected by dirLists.mu; the place in its ring
 
 	amu    sync.Mutex
-	va     abi.Vattr   // protected by amu; last known
-	valid  bool        // protected by amu; va is the truth (sole mounts)
-	dirty  abi.SetMask // protected by amu; fields of va newer than the file system's
-	target string      // protected by amu; of a symbolic link, if known
+	va     abi.Vattr                 // protected by amu; last known
+	valid  bool                      // protected by amu; va is the truth (sole mounts)
+	search atomic.Pointer[abi.Vattr] // a copy of va whose times and size may be old; changed with amu held, nil if unknown
+	dirty  abi.SetMask               // protected by amu; fields of va newer than the file system's
+	target string                    // protected by amu; of a symbolic link, if known
 }
 
 // dirLink is a directory's place in the tree: the parent, on which it holds a

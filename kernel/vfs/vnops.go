@@ -458,7 +458,7 @@ func (v *Vnode) removed(b *binding, va *abi.Vattr, dir bool) {
 			v.va.Nlink--
 		}
 		if v.va.Nlink > 0 && !dir {
-			v.valid = false
+			v.setValidLocked(false)
 		}
 		va.Nlink = v.va.Nlink
 		v.amu.Unlock()
