@@ -115,7 +115,7 @@ func (k *Kernel) initCore() {
 	k.step("vm")
 	k.step("evcnt")
 	k.Callouts = clock.New(k.Evcnt.Attach)
-	k.Threads = kthread.New(k.Evcnt.Attach)
+	k.Threads = kthread.New(k.intrCounter)
 	k.step("once")
 	k.step("prop")
 	k.step("sleepers")
@@ -336,6 +336,10 @@ func (k *Kernel) attachClass(ctx context.Context, class modapi.Class, ls *loads)
 		ctx, cancel := context.WithTimeout(ctx, k.o.LoadTimeout)
 		err := k.Mod.Start(ctx, module.StartSpec{Instance: info.Name, Plugin: info.Name, Source: module.Builtin, Props: k.o.Props[info.Name]}, inproc{m})
 		cancel()
+		if module.InitFailed(err) { // it stays listed as disabled
+			k.Msg.Logger("boot").Error(fmt.Sprintf("absent: %v", err))
+			err = nil
+		}
 		if err != nil {
 			return err
 		}

@@ -2,7 +2,9 @@ package kernel
 
 import (
 	"github.com/rumpus-kernel/rumpus/kernel/dev/pseudo"
+	"github.com/rumpus-kernel/rumpus/kernel/evcnt"
 	"github.com/rumpus-kernel/rumpus/kernel/kthread"
+	"github.com/rumpus-kernel/rumpus/modapi"
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
 	"github.com/rumpus-kernel/rumpus/modapi/devops"
 )
@@ -26,6 +28,11 @@ func (k *Kernel) attachPseudo() {
 		return
 	}
 	k.Msg.OnWrite(s.Schedule)
+}
+
+// intrCounter makes the event counters of soft interrupts.
+func (k *Kernel) intrCounter(group, name string) *modapi.Counter {
+	return k.Evcnt.AttachType(evcnt.Intr, group, name)
 }
 
 // moduleSymbols keeps the symbol table in step with the modules.

@@ -16,7 +16,33 @@ import (
 // Set is the counters of one kernel.
 type Set struct {
 	mu sync.Mutex
-	m  map[key]*modapi.Counter // protected by mu, a leaf
+	m  map[key]*ev // protected by mu, a leaf
+}
+
+// Type is what kind of event is counted (EVCNT_TYPE_*).
+type Type uint8
+
+// The types.
+const (
+	Misc Type = iota
+	Intr      // interrupts
+	Trap
+)
+
+func (t Type) String() string {
+	switch t {
+	case Intr:
+		return "intr"
+	case Trap:
+		return "trap"
+	}
+	return "misc"
+}
+
+// ev is a counter with its type.
+type ev struct {
+	c   *modapi.Counter
+	typ Type
 }
 
 type key struct{ group, name string }
@@ -26,10 +52,11 @@ type Row struct {
 	Group string `json:"group"`
 	Name  string `json:"name"`
 	Count uint64 `json:"count"`
+	Type  string `json:"type"`
 }
 
 // New makes an empty set.
-func New() *Set { return &Set{m: make(map[key]*modapi.Counter)} }
+func New() *Set { return &Set{m: make(map[key]*ev)} }
 
 // Max bounds the number of counters: a component cannot make them without end.
 const Max = 4096
@@ -37,22 +64,33 @@ const Max = 4096
 // Attach finds or makes a counter (evcnt_attach_dynamic). Names over 255
 // bytes are cut, and behind Max counters everybody shares one, "evcnt
 // overflow".
-func (s *Set) Attach(group, name string) *modapi.Counter {
+func (s *Set) Attach(group, name string) *modapi.Counter { return s.AttachType(Misc, group, name) }
+
+// AttachType is Attach of a counter of a type, which stays what it was first.
+func (s *Set) AttachType(typ Type, group, name string) *modapi.Counter {
 	k := key{clip(group), clip(name)}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if c := s.m[k]; c != nil {
-		return c
+	if e := s.m[k]; e != nil {
+		return e.c
 	}
 	if len(s.m) >= Max {
 		k = key{"evcnt", "overflow"}
-		if c := s.m[k]; c != nil {
-			return c
+		if e := s.m[k]; e != nil {
+			return e.c
 		}
 	}
 	c := new(modapi.Counter)
-	s.m[k] = c
+	s.m[k] = &ev{c, typ}
 	return c
+}
+
+// Detach takes a counter off the list (evcnt_detach). Who has it may go on
+// counting, unseen.
+func (s *Set) Detach(group, name string) {
+	s.mu.Lock()
+	delete(s.m, key{clip(group), clip(name)})
+	s.mu.Unlock()
 }
 
 func clip(s string) string {
@@ -66,8 +104,8 @@ func clip(s string) string {
 func (s *Set) Rows() []Row {
 	s.mu.Lock()
 	rows := make([]Row, 0, len(s.m))
-	for k, c := range s.m {
-		rows = append(rows, Row{k.group, k.name, c.Load()})
+	for k, e := range s.m {
+		rows = append(rows, Row{k.group, k.name, e.c.Load(), e.typ.String()})
 	}
 	s.mu.Unlock()
 	sort.Slice(rows, func(i, j int) bool {

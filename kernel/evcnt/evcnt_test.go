@@ -12,7 +12,7 @@ func TestAttach(t *testing.T) {
 	s.Attach("vfs", "lookups").Inc()
 	s.Attach("net", strings.Repeat("x", 300)).Inc()
 	rows := s.Rows()
-	if len(rows) != 2 || rows[1] != (Row{"vfs", "lookups", 4}) || len(rows[0].Name) != 255 {
+	if len(rows) != 2 || rows[1] != (Row{"vfs", "lookups", 4, "misc"}) || len(rows[0].Name) != 255 {
 		t.Errorf("rows %+v", rows)
 	}
 }
@@ -23,7 +23,7 @@ func TestBound(t *testing.T) {
 		s.Attach("g", fmt.Sprint(i)).Inc()
 	}
 	rows := s.Rows()
-	if len(rows) != Max+1 || rows[0] != (Row{"evcnt", "overflow", 100}) {
+	if len(rows) != Max+1 || rows[0] != (Row{"evcnt", "overflow", 100, "misc"}) {
 		t.Errorf("%d rows, first %+v", len(rows), rows[0])
 	}
 }

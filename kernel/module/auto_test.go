@@ -155,6 +155,29 @@ func TestBuiltin(t *testing.T) {
 	}
 }
 
+// TestBuiltinInitFails: a builtin whose Init fails at boot is listed as disabled,
+// and comes with force once it can.
+func TestBuiltinInitFails(t *testing.T) {
+	ctx := context.Background()
+	w := newWorld()
+	m := w.mod("bi", modapi.ClassMisc)
+	m.initErr = abi.ENXIO
+	err := w.m.Start(ctx, StartSpec{Instance: "bi", Plugin: "bi", Source: Builtin, Props: modapi.Props{"n": 4}}, &plugin{mods: []modapi.Module{m}})
+	if errno(err) != abi.ENXIO || !InitFailed(err) {
+		t.Fatal(err)
+	}
+	if r := w.m.Rows(); len(r) != 1 || r[0].Refs != -1 || r[0].State != Disabled {
+		t.Errorf("rows %+v", r)
+	}
+	m.initErr = nil
+	if err := w.m.LoadWith(ctx, LoadSpec{Name: "bi", Force: true}); err != nil {
+		t.Error(err)
+	}
+	if r := w.m.Rows(); len(r) != 1 || r[0].Refs != 0 || r[0].State != Running {
+		t.Errorf("rows %+v", r)
+	}
+}
+
 // TestAutoload: what may be autoloaded, and what the row says then.
 func TestAutoload(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())

@@ -330,6 +330,9 @@ func (m *Manager) start(ctx context.Context, s StartSpec, p hyper.Plugin, how Lo
 		delete(m.inst, i.Name)
 		m.tab.Unlock()
 		p.Stop(ctx)
+		if s.Source == Builtin && InitFailed(err) && len(p.Modules()) == 1 {
+			m.disable(p.Modules()[0].Info(), p, s)
+		}
 		m.slots()
 		return err
 	}
@@ -449,9 +452,21 @@ func (m *Manager) init(ctx context.Context, x *Mod, r modapi.Reason, props modap
 	err := x.m.Init(ctx, x.k, r, props)
 	x.k.close()
 	if err != nil {
-		return fmt.Errorf("module %s: %w", x.Name, err)
+		return &initError{fmt.Errorf("module %s: %w", x.Name, err)}
 	}
 	return nil
+}
+
+// initError is what a module's Init answered.
+type initError struct{ error }
+
+func (e *initError) Unwrap() error { return e.error }
+
+// InitFailed reports whether an error is a module's own: its Init refused. A
+// builtin that did is listed as disabled, and can be loaded with force.
+func InitFailed(err error) bool {
+	var e *initError
+	return errors.As(err, &e)
 }
 
 // detach undoes everything that a module attached and forgets it.

@@ -20,6 +20,13 @@ type disabled struct {
 	spec StartSpec
 }
 
+// disable lists a builtin as disabled.
+func (m *Manager) disable(info modapi.Info, p hyper.Plugin, s StartSpec) {
+	m.tab.Lock()
+	m.off[info.Name] = &disabled{info: info, p: p, spec: s}
+	m.tab.Unlock()
+}
+
 // Unload unloads a module (modctl UNLOAD): ENOENT; EBUSY while somebody uses
 // it or another module requires it; EPERM for a builtin security model; what
 // Fini answers leaves it loaded. A builtin is disabled and stays listed. One
@@ -70,10 +77,7 @@ func (m *Manager) unload(ctx context.Context, name string) error {
 	}
 	m.detach(x)
 	if x.Inst.Source == Builtin {
-		m.tab.Lock()
-		m.off[x.Info.Name] = &disabled{info: x.Info, p: x.Inst.proc,
-			spec: StartSpec{Instance: x.Inst.Name, Plugin: x.Inst.Plugin, Source: Builtin, Essential: x.Inst.Essential}}
-		m.tab.Unlock()
+		m.disable(x.Info, x.Inst.proc, StartSpec{Instance: x.Inst.Name, Plugin: x.Inst.Plugin, Source: Builtin, Essential: x.Inst.Essential})
 	}
 	m.endIfEmpty(ctx, x.Inst)
 	m.slots()
