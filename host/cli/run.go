@@ -36,6 +36,12 @@ var runVerb = &verb{
 			if err != nil {
 				return err
 			}
+			if wrong := mistakes(cfg); len(wrong) > 0 {
+				for _, err := range wrong {
+					c.fail(err)
+				}
+				return exitError(exitUsage)
+			}
 			if c.server != "" {
 				cfg.Server.Socket = strings.TrimPrefix(c.server, "unix://")
 			}
@@ -62,6 +68,16 @@ func (c *call) loadConfig(file string) (*config.Config, error) {
 		o.Overrides[key] = val
 	}
 	return config.Load(o)
+}
+
+// mistakes are what is wrong with a configuration beyond its form: a plugin that
+// is not there.
+func mistakes(cfg *config.Config) []error {
+	dir := exeDir()
+	return cfg.Check(func(name string) error {
+		_, err := cfg.PluginPath(name, dir)
+		return err
+	})
 }
 
 // exeDir is the directory of the program, which $EXE stands for.
@@ -104,11 +120,7 @@ func (c *call) configCheck(file string) error {
 	if err != nil {
 		wrong = []error{err}
 	} else {
-		dir := exeDir()
-		wrong = cfg.Check(func(name string) error {
-			_, err := cfg.PluginPath(name, dir)
-			return err
-		})
+		wrong = mistakes(cfg)
 	}
 	if c.json {
 		type mistake struct {
