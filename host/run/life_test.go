@@ -151,6 +151,21 @@ func TestPanic(t *testing.T) {
 	}
 }
 
+// TestSignalTwice: a signal that comes twice at once, as from timeout(1), is one.
+func TestSignalTwice(t *testing.T) {
+	h := spawn(t, "")
+	c := h.client()
+	pids := c.pids()
+	for range 3 {
+		kill(t, h.cmd.Process.Pid, syscall.SIGTERM)
+	}
+	h.wait(ExitOK)
+	if h.err.String() != "" {
+		t.Errorf("stderr: %s", h.err)
+	}
+	allDead(t, pids, time.Second)
+}
+
 // TestSecondSignal: a second signal ends a host that hangs in its shutdown.
 func TestSecondSignal(t *testing.T) {
 	h := spawn(t, "")

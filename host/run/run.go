@@ -284,22 +284,33 @@ func (h *host) run(ctx context.Context) int {
 	}
 	fmt.Fprintf(h.o.Stdout, "ready: unix://%s pid=%d (try: rumpus --server unix://%s ls -l /)\n", path, os.Getpid(), path)
 
-	howto, signals := 0, 0
+	howto := 0
+	var first signalAt
 	select {
 	case <-ctx.Done():
-	case <-sigs:
-		signals++
+	case s := <-sigs:
+		first = signalAt{s, time.Now()}
 	case howto = <-h.reboot:
 		// Let the reply to halt get out before its client is cut off.
 		h.settle()
 	case <-h.k.Done():
 	}
-	return h.shutdown(ctx, howto, signals, sigs, stop)
+	return h.shutdown(ctx, howto, first, sigs, stop)
 }
+
+// signalAt is a signal and when it came; the zero value is none.
+type signalAt struct {
+	sig os.Signal
+	at  time.Time
+}
+
+// oneSignal is how close two signals of a kind must be to be one that was sent
+// twice, as timeout(1) does: to its child, and then to the group.
+const oneSignal = 200 * time.Millisecond
 
 // shutdown ends the kernel in order. A second signal ends it at once, and so
 // does a first one (or the end of ctx) if the kernel has halted for ever.
-func (h *host) shutdown(run context.Context, howto, signals int, sigs <-chan os.Signal, stop func()) int {
+func (h *host) shutdown(run context.Context, howto int, first signalAt, sigs <-chan os.Signal, stop func()) int {
 	ctx, unpark := context.WithCancel(context.Background())
 	defer unpark()
 	ended := make(chan struct{})
@@ -316,9 +327,14 @@ func (h *host) shutdown(run context.Context, howto, signals int, sigs <-chan os.
 		case <-gone:
 			gone = nil
 			unpark()
-		case <-sigs:
+		case s := <-sigs:
+			if s == first.sig && time.Since(first.at) < oneSignal {
+				continue
+			}
 			unpark() // of no effect before the kernel has halted
-			if signals++; signals > 1 && h.k.State() != kernel.Halted {
+			second := first.sig != nil
+			first = signalAt{s, time.Now()}
+			if second && h.k.State() != kernel.Halted {
 				fmt.Fprintln(h.o.Stderr, "rumpus: second signal: ending at once, nothing more is synced")
 				h.k.Mod.KillAll(context.Background())
 				return ExitFailed
