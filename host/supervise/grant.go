@@ -46,7 +46,11 @@ import (
 // ENOTDIR, EACCES, EOPNOTSUPP and EPERM with what is missing.
 func OpenGrant(spec string, forUID int) (name string, f *os.File, err error) {
 	fail := func(e abi.Errno, format string, a ...any) (string, *os.File, error) {
-		return "", nil, fmt.Errorf("grant %q: %s: %w", spec, fmt.Sprintf(format, a...), e)
+		text := fmt.Sprintf("grant %q: "+format, append([]any{spec}, a...)...)
+		if strings.HasSuffix(text, ": "+e.Error()) {
+			return "", nil, &grantError{e, text}
+		}
+		return "", nil, fmt.Errorf("%s: %w", text, e)
 	}
 	kind, arg, hasArg := strings.Cut(spec, ":")
 	switch kind {
@@ -101,6 +105,7 @@ type grantError struct {
 }
 
 func (e *grantError) Error() string { return e.text }
+func (e *grantError) Unwrap() error { return e.errno }
 
 // grantErrno is our number for an error of the host.
 func grantErrno(err error) abi.Errno {
