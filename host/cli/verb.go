@@ -56,7 +56,7 @@ var verbs []*verb
 
 func init() {
 	verbs = []*verb{
-		runVerb, haltVerb, dmesgVerb, sysctlVerb, vmstatVerb, psVerb, fstatVerb,
+		runVerb, haltVerb, dmesgVerb, sysctlVerb, vmstatVerb, iostatVerb, psVerb, fstatVerb,
 		modstatVerb, modloadVerb, modunloadVerb,
 		lsVerb, catVerb, writeVerb, cpVerb, mkdirVerb, rmVerb, rmdirVerb, mvVerb, lnVerb,
 		readlinkVerb, statVerb, touchVerb, chmodVerb, chownVerb,
