@@ -3,6 +3,7 @@ package vfs
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/rumpus-kernel/rumpus/kernel/file"
@@ -17,7 +18,8 @@ var ctx = context.Background()
 type kern struct {
 	t *testing.T
 	*VFS
-	mt *memType
+	mt   *memType
+	opts map[string]string // of mounts
 }
 
 type variant struct {
@@ -31,6 +33,9 @@ var variants = []variant{
 	{"sole", vfsops.CapSole, func(f *memFS) vfsops.FS { return memData{f} }},
 	{"pager", vfsops.CapSole, func(f *memFS) vfsops.FS { return memPager{memData{f}} }},
 	{"shared", 0, func(f *memFS) vfsops.FS { return memData{f} }},
+	{"kpages nocache", vfsops.CapSole | vfsops.CapKpages | vfsops.CapXattr, func(f *memFS) vfsops.FS { return memKpages{f} }},
+	{"pager nocache", vfsops.CapSole, func(f *memFS) vfsops.FS { return memPager{memData{f}} }},
+	{"pages only nocache", vfsops.CapSole, func(f *memFS) vfsops.FS { return memPagesOnly{f} }},
 	{"tmpfs", vfsops.CapSole | vfsops.CapKpages | vfsops.CapXattr | vfsops.CapFixedids, nil},
 }
 
@@ -40,6 +45,9 @@ func newKern(t *testing.T, v variant, o Options) *kern {
 		o.MemLimit = 64 << 20
 	}
 	k := &kern{t: t, VFS: New(o), mt: &memType{}}
+	if v.nocache() {
+		k.opts = map[string]string{"nocache": ""}
+	}
 	k.SetAvailable(true)
 	k.ok(k.AttachFS("vfs", "mem", v.fsType(k.mt), v.caps))
 	k.mount("/")
@@ -51,6 +59,9 @@ func newKern(t *testing.T, v variant, o Options) *kern {
 	})
 	return k
 }
+
+// nocache says that the variant is mounted with the option.
+func (v variant) nocache() bool { return strings.HasSuffix(v.name, "nocache") }
 
 // fsType is the file-system type of a variant: tmpfs, or mt.
 func (v variant) fsType(mt *memType) vfsops.FSType {
@@ -95,7 +106,7 @@ func (k *kern) is(err error, want abi.Errno) {
 
 func (k *kern) mount(dir string) abi.Fsid {
 	k.t.Helper()
-	id, err := k.Mount(ctx, su(), MountArgs{Type: "mem", Dir: dir})
+	id, err := k.Mount(ctx, su(), MountArgs{Type: "mem", Dir: dir, Options: k.opts})
 	k.ok(err)
 	return id
 }
