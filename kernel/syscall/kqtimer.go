@@ -98,15 +98,21 @@ func (s *timerEvent) set(k *event.Knote, fflags uint32, data int64) error {
 		if every > 0 { // those that a slow machine missed count as well
 			due = max(1, int64(time.Since(start)/every)-fired)
 			fired += due
-			s.t.Reset(time.Until(start.Add(time.Duration(fired+1) * every)))
 		}
+		once := every == 0
 		k.Update(func(n *event.Happened) {
+			if n.Flags&abi.EV_ONESHOT != 0 {
+				once, due = true, 1
+			}
 			n.Data += due
 			n.Active = true
-			if every == 0 {
+			if once {
 				n.Flags |= abi.EV_ONESHOT
 			}
 		})
+		if !once {
+			s.t.Reset(time.Until(start.Add(time.Duration(fired+1) * every)))
+		}
 	})
 	return nil
 }

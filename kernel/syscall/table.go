@@ -54,7 +54,7 @@ type Kernel struct {
 	Reboot func(howto int) // begins a reboot; returns at once
 	Rfork  func(l *proc.Lwp, flags int) (pid int32, cookie [abi.CookieSize]byte, err error)
 	Wmesg  func(pid int32) string // what a process sleeps on, "" if nothing
-	Calls  *modapi.Counter // all system calls
+	Calls  *modapi.Counter        // all system calls
 
 	table Table
 }
