@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -152,6 +153,13 @@ func (c *Config) PluginPath(name, exeDir string) (string, error) {
 	return "", fmt.Errorf("plugin %s not found in %s", shown(name), strings.Join(dirs, ", "))
 }
 
+// notRunnable is the error of a plugin that is there but cannot be run, which
+// execve(2) would call EACCES. It is fs.ErrPermission.
+type notRunnable string
+
+func (e notRunnable) Error() string { return string(e) }
+func (notRunnable) Unwrap() error   { return fs.ErrPermission }
+
 // executable says what keeps path from being run.
 func executable(path string) error {
 	st, err := os.Stat(path)
@@ -159,11 +167,11 @@ func executable(path string) error {
 	case err != nil:
 		return fmt.Errorf("plugin %s: no such file", shown(path))
 	case st.IsDir():
-		return fmt.Errorf("plugin %s: is a directory", shown(path))
+		return notRunnable(fmt.Sprintf("plugin %s: is a directory", shown(path)))
 	case !st.Mode().IsRegular():
-		return fmt.Errorf("plugin %s: not a regular file", shown(path))
+		return notRunnable(fmt.Sprintf("plugin %s: not a regular file", shown(path)))
 	case st.Mode()&0o111 == 0:
-		return fmt.Errorf("plugin %s: not executable", shown(path))
+		return notRunnable(fmt.Sprintf("plugin %s: not executable", shown(path)))
 	}
 	return nil
 }

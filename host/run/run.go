@@ -19,6 +19,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math"
 	"net"
 	"os"
@@ -116,10 +117,16 @@ func newHost(o Options) (*host, int) {
 	return h, 0
 }
 
-// noPlugin is the error of a plugin that is not there: ENOENT, with its text.
+// noPlugin is the error of a plugin that is not there, ENOENT, or that cannot be
+// run, EACCES; with its text.
 type noPlugin struct{ error }
 
-func (noPlugin) Unwrap() error { return abi.ENOENT }
+func (e noPlugin) Unwrap() error {
+	if errors.Is(e.error, fs.ErrPermission) {
+		return abi.EACCES
+	}
+	return abi.ENOENT
+}
 
 // openLog opens the host's log: hclog, quiet by default.
 func (h *host) openLog() error {
