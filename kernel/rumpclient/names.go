@@ -3,6 +3,7 @@ package rumpclient
 import (
 	"bytes"
 	"context"
+	"errors"
 	"sync"
 
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
@@ -227,6 +228,9 @@ func (c *Client) ReadDir(ctx context.Context, path string) ([]abi.Dirent, error)
 	var all []abi.Dirent
 	for {
 		ds, err := c.Getdents(ctx, fd, buf)
+		if e, ok := errors.AsType[*Error](err); ok {
+			e.Path = path
+		}
 		if err != nil || len(ds) == 0 {
 			return all, err
 		}
