@@ -127,6 +127,9 @@ func (nc *nameCache) enter(dir *Vnode, name string, v *Vnode, still func() bool)
 	if e := s.find(h, id, name); e != nil {
 		e.v.Store(v)
 		e.hot.Store(true)
+		if v != nil {
+			v.name.Store(e)
+		}
 		return
 	}
 	n := nameBytes + int64(len(name))
@@ -148,6 +151,9 @@ func (nc *nameCache) enter(dir *Vnode, name string, v *Vnode, still func() bool)
 	}
 	e := &nameEntry{hash: h, dir: id, name: strings.Clone(name), pos: len(s.ring)}
 	e.v.Store(v)
+	if v != nil {
+		v.name.Store(e)
+	}
 	s.ring = append(s.ring, e)
 	s.bytes += n
 	nc.mem.take(memNames, n)
@@ -177,6 +183,21 @@ func (nc *nameCache) remove(dir *Vnode, name string) {
 	s := nc.shard(h)
 	s.mu.Lock()
 	if e := s.find(h, id, name); e != nil {
+		nc.drop(s, e)
+	}
+	s.mu.Unlock()
+}
+
+// forget takes out the name of a vnode that was reclaimed, so that its memory
+// can go; other names of it go when they are met, or at their time.
+func (nc *nameCache) forget(v *Vnode) {
+	e := v.name.Swap(nil)
+	if e == nil {
+		return
+	}
+	s := nc.shard(e.hash)
+	s.mu.Lock()
+	if e.v.Load() == v && s.find(e.hash, e.dir, e.name) == e {
 		nc.drop(s, e)
 	}
 	s.mu.Unlock()

@@ -22,6 +22,7 @@ type Vnode struct {
 	refs atomic.Int32               // users; negative: reclaimed
 	hot  atomic.Bool                // used since the clock hand passed
 	dead atomic.Int32               // errno that every operation answers
+	name atomic.Pointer[nameEntry]  // in the name cache, the last that was entered
 
 	unlinked atomic.Bool  // the last name is gone
 	pinned   atomic.Bool  // Pin was called
@@ -39,6 +40,8 @@ type Vnode struct {
 
 	list    atomic.Pointer[dirList] // of directories: what is in them, if known
 	listPos int                     // protected by dirLists.mu; the place in its ring
+
+	clockPos int // protected by VFS.clockMu; the place before the hand
 
 	amu    sync.Mutex
 	va     abi.Vattr                 // protected by amu; last known
@@ -316,6 +319,7 @@ func (fs *VFS) clockAdd(v *Vnode) {
 	n := fs.nvnodes.Add(1)
 	fs.mem.take(memVnodes, vnodeBytes)
 	fs.clockMu.Lock()
+	v.clockPos = len(fs.clock)
 	fs.clock = append(fs.clock, v)
 	fs.clockMu.Unlock()
 	if n > fs.maxVnodes {
@@ -326,8 +330,17 @@ func (fs *VFS) clockAdd(v *Vnode) {
 	}
 }
 
-// vnodeGone counts a reclaimed vnode out.
+// vnodeGone counts a reclaimed vnode out, and takes it out of what would keep
+// its memory.
 func (fs *VFS) vnodeGone(v *Vnode) {
+	fs.nc.forget(v)
+	fs.clockMu.Lock()
+	last := len(fs.clock) - 1
+	fs.clock[v.clockPos] = fs.clock[last]
+	fs.clock[v.clockPos].clockPos = v.clockPos
+	fs.clock[last] = nil
+	fs.clock = fs.clock[:last]
+	fs.clockMu.Unlock()
 	fs.nvnodes.Add(-1)
 	fs.mem.take(memVnodes, -vnodeBytes)
 	fs.lists.drop(v)
@@ -388,23 +401,17 @@ func (fs *VFS) drain() {
 	}
 }
 
-// clockNext moves the hand, dropping reclaimed vnodes on the way.
+// clockNext moves the hand; nil if there are no vnodes.
 func (fs *VFS) clockNext() *Vnode {
 	fs.clockMu.Lock()
 	defer fs.clockMu.Unlock()
-	for len(fs.clock) > 0 {
-		if fs.hand >= len(fs.clock) {
-			fs.hand = 0
-		}
-		v := fs.clock[fs.hand]
-		if v.refs.Load() >= 0 {
-			fs.hand++
-			return v
-		}
-		last := len(fs.clock) - 1
-		fs.clock[fs.hand] = fs.clock[last]
-		fs.clock[last] = nil
-		fs.clock = fs.clock[:last]
+	if len(fs.clock) == 0 {
+		return nil
 	}
-	return nil
+	if fs.hand >= len(fs.clock) {
+		fs.hand = 0
+	}
+	v := fs.clock[fs.hand]
+	fs.hand++
+	return v
 }
