@@ -27,9 +27,10 @@ func (f vfsFaction) Up(c context.Context, i string) error {
 	f.v.InstanceUp(i)
 	return err
 }
-func (f vfsFaction) Gone(inst string)             { f.v.InstanceUp(inst) }
-func (f vfsFaction) InUse(inst, name string) bool { return f.v.InUse(inst, name) }
-func (f vfsFaction) Detach(inst, name string)     { f.v.DetachFS(inst, name) }
+func (f vfsFaction) Gone(inst string)            { f.v.InstanceUp(inst) }
+func (f vfsFaction) Hide(inst, name string) bool { return f.v.HideFS(inst, name) }
+func (f vfsFaction) Show(inst, name string)      { f.v.ShowFS(inst, name) }
+func (f vfsFaction) Detach(inst, name string)    { f.v.DetachFS(inst, name) }
 
 type netFaction struct{ l *socket.Layer }
 
@@ -38,12 +39,19 @@ func (f netFaction) Down(inst string)                     { f.l.InstanceDown(ins
 func (f netFaction) Up(c context.Context, i string) error { return f.l.InstanceUp(c, i) }
 func (f netFaction) Gone(inst string)                     { f.l.DetachInstance(inst) }
 
-func (f netFaction) InUse(inst, name string) bool {
+func (f netFaction) Hide(inst, name string) bool {
 	if af, ok := strings.CutPrefix(name, "af"); ok {
 		n, _ := strconv.Atoi(af)
-		return f.l.InUse(inst, n)
+		return f.l.HideDomain(inst, n)
 	}
-	return false
+	return true
+}
+
+func (f netFaction) Show(inst, name string) {
+	if af, ok := strings.CutPrefix(name, "af"); ok {
+		n, _ := strconv.Atoi(af)
+		f.l.ShowDomain(inst, n)
+	}
 }
 
 func (f netFaction) Detach(inst, name string) {
@@ -61,5 +69,6 @@ func (f devFaction) Available(on bool)                    { f.s.SetAvailable(on)
 func (f devFaction) Down(inst string)                     { f.s.InstanceDown(inst) }
 func (f devFaction) Up(_ context.Context, i string) error { f.s.InstanceUp(i); return nil }
 func (f devFaction) Gone(inst string)                     { f.s.DetachInstance(inst) }
-func (f devFaction) InUse(inst, name string) bool         { return f.s.InUse(inst, name) }
+func (f devFaction) Hide(inst, name string) bool          { return f.s.HideChr(inst, name) }
+func (f devFaction) Show(inst, name string)               { f.s.ShowChr(inst, name) }
 func (f devFaction) Detach(inst, name string)             { f.s.DetachChr(inst, name) }

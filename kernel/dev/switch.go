@@ -54,12 +54,13 @@ type Switch struct {
 
 // driver is an attached character device driver (struct cdevsw).
 type driver struct {
-	name  string
-	major uint32
-	inst  string
-	live  atomic.Pointer[generation]
-	gone  atomic.Bool
-	stats *iostat.Stats // nil: not counted
+	name   string
+	major  uint32
+	inst   string
+	live   atomic.Pointer[generation]
+	gone   atomic.Bool
+	hidden bool          // from HideChr to ShowChr or for good, protected by Switch.mu
+	stats  *iostat.Stats // nil: not counted
 
 	pending devops.Chr       // attached, not yet up; protected by Switch.mu
 	was     bool             // has been up; protected by Switch.mu
@@ -293,6 +294,28 @@ func (s *Switch) InUse(inst, name string) bool {
 	return d != nil && d.inst == inst && len(d.units) > 0
 }
 
+// HideChr lets nobody open a driver any more (devsw_detach begins), unless a unit
+// of it is open: false. ShowChr is the way back, DetachChr the way on.
+func (s *Switch) HideChr(inst, name string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d := s.byNameLocked(name)
+	if d == nil || d.inst != inst {
+		return true
+	}
+	d.hidden = len(d.units) == 0
+	return d.hidden
+}
+
+// ShowChr undoes HideChr.
+func (s *Switch) ShowChr(inst, name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if d := s.byNameLocked(name); d != nil && d.inst == inst {
+		d.hidden = false
+	}
+}
+
 // DevReady is the drivers' upcall: a unit may have become ready. It never
 // waits on a driver. A device that is not open is ignored.
 func (s *Switch) DevReady(r devops.Ready) {
@@ -378,6 +401,10 @@ func (s *Switch) Open(ctx context.Context, c *abi.Caller, n abi.Dev, flags int) 
 	}
 	h := &Handle{s: s, d: d, unit: n.Minor(), flags: flags}
 	s.mu.Lock()
+	if d.hidden { // since find
+		s.mu.Unlock()
+		return nil, nil, fmt.Errorf("device %s: driver is being detached: %w", d.name, abi.ENXIO)
+	}
 	h.u = d.units[h.unit]
 	if h.u == nil {
 		h.u = new(unit)
@@ -397,6 +424,9 @@ func (s *Switch) find(ctx context.Context, n abi.Dev) (*driver, error) {
 	for tried := false; ; tried = true {
 		s.mu.Lock()
 		d := s.byMajor[n.Major()]
+		if d != nil && d.hidden {
+			d = nil
+		}
 		s.mu.Unlock()
 		switch {
 		case n == abi.NoDev:

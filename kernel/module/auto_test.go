@@ -362,6 +362,25 @@ func TestHoldRele(t *testing.T) {
 	}
 }
 
+// TestUnloadHides: an unload that is refused leaves what the module attached as
+// it was; one that is done lets nobody in before Fini.
+func TestUnloadHides(t *testing.T) {
+	ctx := context.Background()
+	w := newWorld()
+	m := w.offer(w.mod("foo", modapi.ClassVFS))
+	if err := w.m.Load(ctx, "foo", nil); err != nil {
+		t.Fatal(err)
+	}
+	m.finiErr = abi.EBUSY
+	if err := w.m.Unload(ctx, "foo"); errno(err) != abi.EBUSY || w.vfs.hidden["foo"] {
+		t.Errorf("%v, hidden %v", err, w.vfs.hidden["foo"])
+	}
+	m.finiErr = nil
+	if err := w.m.Unload(ctx, "foo"); err != nil || !w.vfs.hidden["foo"] {
+		t.Errorf("%v, hidden %v", err, w.vfs.hidden["foo"])
+	}
+}
+
 // TestDependencyName: a plugin found by the name of a dependency must carry a
 // module of that name; what was loaded for it goes again when it fails.
 func TestDependencyName(t *testing.T) {

@@ -61,8 +61,10 @@ type Faction interface {
 	Up(ctx context.Context, instance string) error
 	// Gone tells that no new process will come.
 	Gone(instance string)
-	// InUse reports whether somebody uses what was attached under the name.
-	InUse(instance, name string) bool
+	// Hide lets no new user in to what was attached under the name, unless
+	// somebody uses it: false. Show lets them in again.
+	Hide(instance, name string) bool
+	Show(instance, name string)
 	// Detach takes it away.
 	Detach(instance, name string)
 }

@@ -64,16 +64,18 @@ func (p *plugin) Stop(context.Context)     { p.stopped = true }
 
 // faction records what it is told.
 type faction struct {
-	log   *[]string
-	used  map[string]bool
-	avail bool
+	log    *[]string
+	used   map[string]bool
+	hidden map[string]bool
+	avail  bool
 }
 
 func (f *faction) Available(on bool)                    { f.avail = on }
 func (f *faction) Down(i string)                        { *f.log = append(*f.log, "down "+i) }
 func (f *faction) Up(_ context.Context, i string) error { *f.log = append(*f.log, "up "+i); return nil }
 func (f *faction) Gone(i string)                        { *f.log = append(*f.log, "gone "+i) }
-func (f *faction) InUse(_, name string) bool            { return f.used[name] }
+func (f *faction) Hide(_, name string) bool             { f.hidden[name] = !f.used[name]; return !f.used[name] }
+func (f *faction) Show(_, name string)                  { f.hidden[name] = false }
 func (f *faction) Detach(i, name string)                { *f.log = append(*f.log, "detach "+name) }
 
 type world struct {
@@ -87,7 +89,7 @@ type world struct {
 
 func newWorld() *world {
 	w := &world{plugins: map[string]func() *plugin{}, tree: sysctl.New(), msg: kprintf.New(time.Now, nil, nil)}
-	w.vfs = &faction{log: &w.log, used: map[string]bool{}}
+	w.vfs = &faction{log: &w.log, used: map[string]bool{}, hidden: map[string]bool{}}
 	w.m = New(Deps{
 		Load: func(_ context.Context, s hyper.PluginSpec) (hyper.Plugin, error) {
 			if f := w.plugins[s.Plugin]; f != nil {

@@ -65,13 +65,20 @@ func (m *Manager) unload(ctx context.Context, name string) error {
 	if state == Failed { // nobody can use it any more
 		att = nil
 	}
-	for _, a := range att {
-		if a.f.InUse(x.Inst.Name, a.name) {
+	show := func(att []attachment) {
+		for _, a := range att {
+			a.f.Show(x.Inst.Name, a.name)
+		}
+	}
+	for n, a := range att {
+		if !a.f.Hide(x.Inst.Name, a.name) {
+			show(att[:n])
 			return fmt.Errorf("modunload %s: %s is in use: %w", name, a.name, abi.EBUSY)
 		}
 	}
 	if state == Running {
 		if err := x.m.Fini(ctx); err != nil {
+			show(att)
 			return fmt.Errorf("modunload %s: %w", name, err)
 		}
 	}

@@ -60,6 +60,7 @@ func (l *Layer) Socket(ctx context.Context, c *abi.Caller, af, typ, proto int) (
 	if err != nil {
 		return nil, err
 	}
+	defer l.leave(dm)
 	if typ == abi.SOCK_RAW {
 		if err := l.authorize(c, OpenRaw, abi.Sockaddr{Family: uint8(af)}); err != nil {
 			return nil, err
@@ -117,9 +118,11 @@ func (l *Layer) Socketpair(ctx context.Context, c *abi.Caller, af, typ, proto in
 	if af == abi.AF_LOCAL && l.opts.Local != nil {
 		return l.opts.Local.Socketpair(c, typ, proto)
 	}
-	if _, err := l.domain(ctx, af); err != nil {
+	dm, err := l.domain(ctx, af)
+	if err != nil {
 		return nil, nil, err
 	}
+	l.leave(dm)
 	return nil, nil, fmt.Errorf("socketpair: address family %d: %w", af, abi.EOPNOTSUPP)
 }
 

@@ -87,6 +87,8 @@ type domain struct {
 	was     bool        // has been up; protected by Layer.mu
 	live    atomic.Pointer[generation]
 	gone    atomic.Bool // detached for good
+	users   int         // sockets being made, protected by Layer.mu
+	hidden  bool        // from HideDomain to ShowDomain or for good, protected by Layer.mu
 }
 
 // generation is one life of a domain.
@@ -305,6 +307,41 @@ func (l *Layer) InUse(inst string, af int) bool {
 	return used
 }
 
+// HideDomain lets nobody make a socket of a family any more (domain_detach
+// begins), unless there are sockets of it: false. ShowDomain is the way back,
+// DetachDomain the way on.
+func (l *Layer) HideDomain(inst string, af int) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	dm := l.domains[af]
+	if dm == nil || dm.inst.name != inst {
+		return true
+	}
+	used := dm.users > 0
+	l.socks.Range(func(_, v any) bool {
+		used = used || v.(*Socket).dom == dm
+		return !used
+	})
+	dm.hidden = !used
+	return !used
+}
+
+// ShowDomain undoes HideDomain.
+func (l *Layer) ShowDomain(inst string, af int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if dm := l.domains[af]; dm != nil && dm.inst.name == inst {
+		dm.hidden = false
+	}
+}
+
+// leave ends what domain began: there is a socket now, or none.
+func (l *Layer) leave(dm *domain) {
+	l.mu.Lock()
+	dm.users--
+	l.mu.Unlock()
+}
+
 // Ready is the domains' upcall: a socket may have become ready. It never
 // waits. An id that is not known, because the socket was just closed, is
 // ignored.
@@ -315,11 +352,18 @@ func (l *Layer) Ready(r sockops.Ready) {
 	}
 }
 
-// domain finds the domain of a family, autoloading it if need be.
+// domain finds the domain of a family, autoloading it if need be. It is in use
+// until leave.
 func (l *Layer) domain(ctx context.Context, af int) (*domain, error) {
 	for tried := false; ; tried = true {
 		l.mu.Lock()
 		dm := l.domains[af]
+		if dm != nil && dm.hidden {
+			dm = nil
+		}
+		if dm != nil {
+			dm.users++
+		}
 		l.mu.Unlock()
 		switch {
 		case dm != nil:

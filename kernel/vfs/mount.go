@@ -182,6 +182,7 @@ func (fs *VFS) Mount(ctx context.Context, w Where, args MountArgs) (abi.Fsid, er
 	if err != nil {
 		return 0, err
 	}
+	defer fs.leaveType(t)
 	var on *Vnode
 	dir := "/"
 	if fs.root.Load() != nil {
@@ -278,12 +279,16 @@ func (m *Mount) start(ctx context.Context, t *fsType, c *abi.Caller) (*binding, 
 	return b, root, nil
 }
 
-// findType finds a type, trying to autoload an unknown one once.
+// findType finds a type, trying to autoload an unknown one once. It is in use
+// until leaveType.
 func (fs *VFS) findType(ctx context.Context, instance, name string) (*fsType, error) {
 	for try := 0; ; try++ {
-		fs.mu.RLock()
+		fs.mu.Lock()
 		t := fs.typeLocked(instance, name, false)
-		fs.mu.RUnlock()
+		if t != nil {
+			t.users++
+		}
+		fs.mu.Unlock()
 		if t != nil {
 			return t, nil
 		}

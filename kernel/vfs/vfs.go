@@ -91,6 +91,8 @@ type fsType struct {
 	instance, name string
 	t              vfsops.FSType
 	caps           vfsops.Caps
+	users          int  // mounts in progress, protected by VFS.mu
+	hidden         bool // from HideFS to ShowFS or for good, protected by VFS.mu
 }
 
 // counters are the event counters of this package.
@@ -202,14 +204,15 @@ func (fs *VFS) AttachFS(instance, name string, t vfsops.FSType, caps vfsops.Caps
 	if at < 0 {
 		at = len(fs.types)
 	}
-	fs.types = slices.Insert(fs.types, at, &fsType{instance, name, t, caps})
+	fs.types = slices.Insert(fs.types, at, &fsType{instance: instance, name: name, t: t, caps: caps})
 	return nil
 }
 
-// typeLocked finds a type; exact: of that instance, else "" means any.
+// typeLocked finds a type; exact: of that instance, else "" means any that is
+// not hidden.
 func (fs *VFS) typeLocked(instance, name string, exact bool) *fsType {
 	for _, t := range fs.types {
-		if t.name == name && (t.instance == instance || !exact && instance == "") {
+		if t.name == name && (t.instance == instance || !exact && instance == "") && (exact || !t.hidden) {
 			return t
 		}
 	}
