@@ -83,6 +83,9 @@ func (l *Link) hasRing() bool {
 	return true
 }
 
+// Ring reports whether calls go by a ring, and not by the stream alone.
+func (l *Link) Ring() bool { return l.conn.Fast() != nil }
+
 // Modules are the modules of the process.
 func (l *Link) Modules() []modapi.Module {
 	r := make([]modapi.Module, len(l.mods))

@@ -72,7 +72,11 @@ func OpenRing(tb testing.TB, s *dispatch.Server, ctl modproxy.Control) *modproxy
 	if err := s.SetRing(f); err != nil {
 		tb.Fatal(err)
 	}
-	return open(tb, s, ctl, modproxy.Options{Instance: "test", Epoch: 1, Ring: m})
+	l := open(tb, s, ctl, modproxy.Options{Instance: "test", Epoch: 1, Ring: m})
+	if l.Ring() != ring.Enabled() {
+		tb.Errorf("ring in use: %v", l.Ring())
+	}
+	return l
 }
 
 func open(tb testing.TB, s *dispatch.Server, ctl modproxy.Control, opt modproxy.Options) *modproxy.Link {
