@@ -47,6 +47,9 @@ func newScan(k *kern, names map[string]abi.Fileid) *scan {
 func TestScans(t *testing.T) {
 	for _, v := range variants {
 		for _, mem := range []int64{64 << 20, 96 << 10} {
+			if raceEnabled && (v.nocache() || v.caps&vfsops.CapKpages == 0) {
+				continue // one goroutine: the race detector has nothing to find
+			}
 			t.Run(fmt.Sprint(v.name, " ", mem), func(t *testing.T) {
 				rapid.Check(t, func(rt *rapid.T) { runScans(t, rt, v, mem) })
 			})
@@ -153,7 +156,10 @@ func runScans(t *testing.T, rt *rapid.T, v variant, mem int64) {
 				scans = slices.DeleteFunc(scans, func(o *scan) bool { return o == s })
 			}
 		},
-		"": func(*rapid.T) {
+		"": func(rt *rapid.T) {
+			if rapid.IntRange(0, 3).Draw(rt, "compare") > 0 {
+				return
+			}
 			have := map[string]abi.Fileid{}
 			for _, d := range k.ls("/d")[2:] {
 				have[d.Name] = d.Fileid
@@ -327,18 +333,18 @@ func TestListingRace(t *testing.T) {
 // TestListingShare lists more directories than there is memory for, and one
 // that is larger than its part.
 func TestListingShare(t *testing.T) {
-	k := newKern(t, variants[0], Options{MemLimit: 4 << 20})
+	k := newKern(t, variants[0], Options{MemLimit: 2 << 20})
 	share := k.mem.share()
 	for i := range 40 {
 		d := fmt.Sprintf("/d%d", i)
 		k.ok(k.Mkdir(ctx, su(), d, 0o755))
-		for j := range 400 {
+		for j := range 100 {
 			k.ok(k.Mknod(ctx, su(), fmt.Sprintf("%s/%040d", d, j), abi.S_IFREG|0o644, 0))
 		}
 	}
 	for range 2 {
 		for i := range 40 {
-			if n := len(k.ls(fmt.Sprintf("/d%d", i))); n != 402 {
+			if n := len(k.ls(fmt.Sprintf("/d%d", i))); n != 102 {
 				t.Fatalf("%d entries", n)
 			}
 			if m := k.Memory(); m.Listings > share || m.Listings == 0 {
@@ -346,11 +352,11 @@ func TestListingShare(t *testing.T) {
 			}
 		}
 	}
-	for i := range 8000 {
+	for i := range 4000 {
 		k.ok(k.Mknod(ctx, su(), fmt.Sprintf("/d0/x%040d", i), abi.S_IFREG|0o644, 0))
 	}
 	for range 2 {
-		if n := len(k.ls("/d0")); n != 8402 {
+		if n := len(k.ls("/d0")); n != 4102 {
 			t.Fatalf("%d entries", n)
 		}
 	}

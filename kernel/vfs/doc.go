@@ -28,12 +28,25 @@
 // # What is cached
 //
 // Of a file system with CapSole: names (also that a name is missing, unless
-// CapCasefold), attributes, symbolic links, and pages: with CapKpages the pages
+// CapCasefold), attributes, symbolic links, listings of directories as getdents
+// gives them (dirList), and pages: with CapKpages the pages
 // here are the contents; with a Pager they are a cache of it. Sizes and times
 // that change by reads and writes of cached pages are kept in the vnode and
 // written back by Setattr at last close, fsync, sync and reclaim. Of any other
 // file system nothing is cached, every question goes through. CapAuthz asks the
 // file system for permission too, and so nothing is cached.
+//
+// A mount with the option nocache is treated like one without CapSole. Contents
+// that have no other place than pages here (CapKpages, or a Pager without a
+// Writer) stay in pages, and with them what only the kernel knows of size and
+// times; names, attributes, links and listings are asked for each time. The
+// option cannot be changed by an update of the mount.
+//
+// All of it is counted against Options.MemLimit (kernel/memlimit), see Memory:
+// names, unused vnodes and listings have an eighth each at most, pages what is
+// left, and always half. Whoever brings vnodes faster than the drain takes them
+// takes some himself. When pages run out, clean pages go first, then listings,
+// then dirty pages; pages of CapKpages are never taken, the writer gets ENOSPC.
 //
 // # What goes wrong
 //
@@ -59,10 +72,11 @@
 //	                         exclusive while handles are being forgotten
 //	          Mount.vmu      vnode table
 //	            Mount.treeMu parents of directories
-//	              nameShard.mu
+//	              nameShard.mu (only writers; lookups take none)
 //	              pagePool.mu
 //	              Mount.resMu, Mount.stateMu
-//	              Vnode.amu  attributes (leaf)
+//	              Vnode.amu  attributes
+//	                dirLists.mu  listings (leaf; readers take none)
 //	              VFS.clockMu (leaf)
 //	              lockTable.mu (leaf)
 //
