@@ -52,6 +52,7 @@ func (s *Server) serveLife(ctx context.Context, h *wire.Header, args []byte, a *
 		var r wire.InfoRes
 		for _, m := range s.mods {
 			info := m.m.Info()
+			info.Caps &^= modapi.CapRing // the process's, whatever the module says
 			if ring {
 				info.Caps |= modapi.CapRing
 			}
