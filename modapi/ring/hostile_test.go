@@ -238,6 +238,7 @@ func TestHostileServer(t *testing.T) {
 			total++
 			k := newCall([]wire.Op{wire.OpGetattr, wire.OpCreate, wire.OpRoot, wire.OpRead}[total%4])
 			k.Args = append(k.Args, "abc"...)
+			k.Timeout = 5 * time.Millisecond
 			dst := make([]byte, 100)
 			k.Dst = abi.IovOf(dst)
 			err := e.conn.Call(t.Context(), k)
