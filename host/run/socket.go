@@ -17,8 +17,9 @@ import (
 // directory.
 const lockWait = 3 * time.Second
 
-// listen opens the server's socket. Its directory is made if need be, must be
-// the user's own, and is closed to others when it is named rumpus (the default
+// listen opens the server's socket. Its directory is made if need be, but not
+// what is above it: a runtime directory that is not there is a mistake. It must
+// be the user's own, and is closed to others when it is named rumpus (the default
 // place). A socket that a dead host left is replaced; a live one is an error.
 // The directory is locked meanwhile, so that of two hosts that find a dead
 // socket one gets it. Closing the listener removes the socket.
@@ -30,7 +31,7 @@ func listen(path string, mode os.FileMode) (net.Listener, error) {
 		return fail("%s is longer than the 107 bytes that a socket's path can have", path)
 	}
 	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 		return fail("%w", err)
 	}
 	var st unix.Stat_t

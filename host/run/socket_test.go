@@ -61,6 +61,7 @@ func TestListen(t *testing.T) {
 		filepath.Join(dir, "plain"):                  "exists and is no socket",
 		filepath.Join(dir, "plain", "k.sock"):        "not a directory",
 		filepath.Join(open, "k.sock"):                "is not a directory of yours alone",
+		filepath.Join(dir, "no", "rumpus", "k.sock"): "no such file or directory",
 		filepath.Join(dir, strings.Repeat("x", 108)): "longer than the 107 bytes",
 	} {
 		l, err := listen(path, 0o700)
