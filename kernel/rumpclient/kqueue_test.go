@@ -535,3 +535,55 @@ func TestSelect(t *testing.T) {
 		}
 	})
 }
+
+// TestKqueueLocal is READ and WRITE on AF_LOCAL sockets and a fifo, which are
+// the kernel's own.
+func TestKqueueLocal(t *testing.T) {
+	onBoth(t, func(t *testing.T, c *rumpclient.Client) {
+		q := newKq(t, c)
+		ctx := q.ctx
+		var a abi.Sysargs
+		a.A = [6]uint64{abi.AF_LOCAL, abi.SOCK_STREAM, 0}
+		must(t, c.Syscall(ctx, abi.SYS_socketpair, &a))
+		x, y := int(a.R[0]), int(a.R[1])
+		q.add(x, abi.EVFILT_READ, 0, 0)
+		q.expect()
+		_, err := c.Write(ctx, y, []byte("hello"))
+		must(t, err)
+		if e := q.wait("READ"); e.Data != 5 || e.Flags&abi.EV_EOF != 0 {
+			t.Errorf("bytes: %v", e)
+		}
+		_, err = c.Read(ctx, x, make([]byte, 10))
+		must(t, err)
+		q.expect()
+		q.add(x, abi.EVFILT_WRITE, abi.EV_ONESHOT, 0)
+		if e := q.wait("WRITE"); e.Data == 0 {
+			t.Errorf("room: %v", e)
+		}
+		must(t, c.Close(ctx, y))
+		if e := q.wait("READ"); e.Flags&abi.EV_EOF == 0 || e.Data != 0 {
+			t.Errorf("end: %v", e)
+		}
+		must(t, c.Close(ctx, x))
+
+		must(t, c.Mkfifo(ctx, "/fifo", 0o600))
+		r, err := c.Open(ctx, "/fifo", abi.O_RDONLY|abi.O_NONBLOCK, 0)
+		must(t, err)
+		w, err := c.Open(ctx, "/fifo", abi.O_WRONLY, 0)
+		must(t, err)
+		q.add(r, abi.EVFILT_READ, abi.EV_CLEAR, 0)
+		q.add(r, abi.EVFILT_VNODE, abi.EV_CLEAR, abi.NOTE_DELETE)
+		q.expect()
+		_, err = c.Write(ctx, w, []byte("abc"))
+		must(t, err)
+		if e := q.wait("READ"); e.Data != 3 {
+			t.Errorf("fifo: %v", e)
+		}
+		must(t, c.Unlink(ctx, "/fifo"))
+		q.wait("VNODE")
+		must(t, c.Close(ctx, w))
+		if e := q.wait("READ"); e.Flags&abi.EV_EOF == 0 {
+			t.Errorf("fifo's end: %v", e)
+		}
+	})
+}
