@@ -158,6 +158,7 @@ func (k *Kernel) initCore() {
 		RestartWait: k.o.RestartWait,
 		Evcnt:       k.Evcnt.Attach,
 		Autoload:    k.autoloadFS,
+		Lockcnt:     func(uid uint32, d int) { _ = k.Procs.Uids.Find(uid).Chglockcnt(d, abi.RLIM_INFINITY) },
 		Authorize: func(c *abi.Caller, want abi.AccMode, va *abi.Vattr, fsErr error) error {
 			return k.Auth.AuthorizeVnode(c.Cred, want, va, fsErr)
 		},

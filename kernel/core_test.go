@@ -193,6 +193,54 @@ func TestSysctlNodes(t *testing.T) {
 	}
 }
 
+// TestUidinfoLocks: record locks count for their user, and go back to 0; the
+// node is read by a remote client's means, by number.
+func TestUidinfoLocks(t *testing.T) {
+	ctx := t.Context()
+	k := booted(t, kernel.Options{Modules: []modapi.Module{tmpfs.New()}})
+	c, err := k.Client("prog")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Exit()
+	nums, err := k.Sysctl.Numbers("kern.uidinfo.lockcnt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	locks := func() uint64 {
+		b := make([]byte, 8)
+		if n, err := c.Sysctlnum(ctx, nums, b, nil); err != nil || n != 8 {
+			t.Fatalf("%d %v", n, err)
+		}
+		return binary.LittleEndian.Uint64(b)
+	}
+	fd, err := c.Open(ctx, "/f", abi.O_RDWR|abi.O_CREAT, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Flock(ctx, fd, abi.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	if n := locks(); n != 1 {
+		t.Errorf("%d locks", n)
+	}
+	if err := c.Close(ctx, fd); err != nil {
+		t.Fatal(err)
+	}
+	if n := locks(); n != 0 {
+		t.Errorf("%d locks in the end", n)
+	}
+	if n, err := c.Sysctlnum(ctx, nums, nil, nil); err != nil || n != 8 {
+		t.Errorf("the length is %d, %v", n, err)
+	}
+	if n, err := c.Sysctlnum(ctx, nums, make([]byte, 3), nil); abi.ErrnoOf(err) != abi.ENOMEM || n != 8 {
+		t.Errorf("a short buffer: %d, %v", n, err)
+	}
+	if _, err := c.Sysctlnum(ctx, nums, nil, make([]byte, 8)); abi.ErrnoOf(err) != abi.EPERM {
+		t.Errorf("a read-only node: %v", err)
+	}
+}
+
 // TestKernelDevices opens /dev/klog and /dev/ksyms of a kernel without a driver
 // component, and sees their transfers counted.
 func TestKernelDevices(t *testing.T) {

@@ -134,6 +134,26 @@ func (c *Client) SysctlSet(ctx context.Context, name, value string) error {
 	return c.do(ctx, abi.SYS_sysctlbyname, name, a)
 }
 
+// Sysctlnum reads a node by its number, as bytes of the node's type, into old,
+// and sets it to set unless that is nil (sysctl(3)). It answers how long the
+// value is: ENOMEM if old is too short for it; nil only asks for the length. See
+// abi/sysctl.go.
+func (c *Client) Sysctlnum(ctx context.Context, name []int32, old, set []byte) (int, error) {
+	a := args(len(name))
+	a.In = append(abi.AppendSysctlName(nil, name), set...)
+	if set != nil {
+		a.A[1] = 1
+	}
+	a.Out = old[:min(len(old), abi.MaxTransfer)]
+	err := c.k.Syscall(ctx, abi.SYS___sysctl, a)
+	n := int(a.R[0])
+	free(a)
+	if err != nil {
+		return n, fail(abi.SYS___sysctl, "", err)
+	}
+	return n, nil
+}
+
 // SysctlList lists the nodes at and below name; "" is the whole tree.
 func (c *Client) SysctlList(ctx context.Context, name string) ([]SysctlNode, error) {
 	return list[SysctlNode](ctx, c, abi.SYS_sysctlbyname, name, func() *abi.Sysargs { return argsPath(name, SysctlList) })

@@ -54,6 +54,7 @@ type lockTable struct {
 	owned map[int32]map[*Vnode]struct{} // where a process has locks
 	waits map[int32][]*lockWait         // what a process waits for
 	users map[uint32]int                // locks by user
+	count func(uid uint32, d int)       // Options.Lockcnt; never changed
 }
 
 // lockWait is a process that waits for a lock.
@@ -163,6 +164,9 @@ func (t *lockTable) setLocked(v *Vnode, h *lockHead, lk lock) (freed bool) {
 func (t *lockTable) countLocked(l *lock, d int) {
 	if t.users == nil {
 		t.users = map[uint32]int{}
+	}
+	if t.count != nil {
+		t.count(l.uid, d)
 	}
 	if t.users[l.uid] += d; t.users[l.uid] == 0 {
 		delete(t.users, l.uid)

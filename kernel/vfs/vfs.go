@@ -46,6 +46,10 @@ type Options struct {
 	// the vnode is in use. nil: EOPNOTSUPP.
 	OpenFifo func(ctx context.Context, c *abi.Caller, a *Assoc, flags int) (ops file.Ops, data any, err error)
 
+	// Lockcnt is told when a user has d more record locks (chglockcnt). It must
+	// not wait.
+	Lockcnt func(uid uint32, d int)
+
 	// Autoload is asked once for an unknown file-system type at mount.
 	Autoload func(ctx context.Context, fstype string) error
 }
@@ -155,6 +159,7 @@ func New(o Options) *VFS {
 	fs.maxVnodes = max(min(int64(o.MaxVnodes), fs.mem.share()/vnodeBytes), 1)
 	fs.nc = newNameCache(o.MaxNames, fs.mem, &fs.cnt)
 	fs.lists = &dirLists{mem: fs.mem}
+	fs.lk.count = o.Lockcnt
 	fs.pool = newPagePool(fs.mem)
 	fs.pool.evict = fs.makeRoom
 	return fs
