@@ -32,6 +32,7 @@ type walker struct {
 	held bool
 
 	links int
+	hits  uint64 // names that the cache had
 	last  string // wantParent: the last component, "" for the root itself
 	slash bool   // wantParent: slashes follow it
 
@@ -116,6 +117,10 @@ func (fs *VFS) walk(ctx context.Context, w *Where, path string, mode walkMode, b
 		if brought != nil {
 			*brought = wk.brought
 		}
+	}
+	if wk.hits > 0 {
+		fs.cnt.ncHits.Add(wk.hits)
+		wk.hits = 0
 	}
 	wk.ctx, wk.c, wk.root, wk.from, wk.cur, wk.held, wk.last, wk.slash = nil, nil, nil, nil, nil, false, "", false
 	walkers.Put(wk)
@@ -253,10 +258,11 @@ func (w *walker) run(path string, mode walkMode) error {
 			return abi.ENAMETOOLONG
 		}
 		if w.cur.m.names() {
-			if v, hit := w.fs.nc.lookup(w.cur, name); hit {
+			if v, hit := w.fs.nc.step(w.cur, name); hit {
 				if v == nil {
 					return abi.ENOENT
 				}
+				w.hits++
 				if v.typ == abi.VLNK && (after != "" || mode == followLink) {
 					if !v.tryHold() {
 						return errAgain
