@@ -193,7 +193,7 @@ func (f *FS) Readdir(ctx context.Context, req vfsops.ReaddirReq) (vfsops.Readdir
 	defer unix.Close(fd)
 	if req.Cookie != 0 {
 		if _, err := unix.Seek(fd, hostCookie(req.Cookie), unix.SEEK_SET); err != nil {
-			return res, translate(err)
+			return res, seekError(fd, err)
 		}
 	}
 	room := min(req.Max, abi.MaxTransfer)
@@ -232,6 +232,16 @@ func (f *FS) Readdir(ctx context.Context, req vfsops.ReaddirReq) (vfsops.Readdir
 			res.Entries = append(res.Entries, e)
 		}
 	}
+}
+
+// seekError is the answer to a position that a directory does not take. One that
+// was removed takes none on ext4 (EINVAL); reading it would say ENOENT.
+func seekError(fd int, err error) error {
+	var st unix.Stat_t
+	if err == unix.EINVAL && unix.Fstat(fd, &st) == nil && st.Nlink == 0 {
+		return abi.ENOENT
+	}
+	return translate(err)
 }
 
 // endCookie stands for Linux's largest positions. ext4 gives the last entry of

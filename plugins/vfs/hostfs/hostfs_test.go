@@ -315,6 +315,31 @@ func TestReaddir(t *testing.T) {
 	r.is(err, abi.ENOTDIR)
 }
 
+// TestReaddirRemoved: a directory that the host removes under a listing is
+// ENOENT or ESTALE from there on, whatever the position.
+func TestReaddirRemoved(t *testing.T) {
+	r := mount(t)
+	r.ok(os.Mkdir(r.path("d"), 0o755))
+	for i := range 3 {
+		r.ok(os.WriteFile(r.path(fmt.Sprint("d/", i)), nil, 0o644))
+	}
+	d := r.handleOf("d")
+	r.ok(r.Pin(ctx, d))
+	res, err := r.Readdir(ctx, vfsops.ReaddirReq{Dir: d, Max: 1000})
+	r.ok(err)
+	if len(res.Entries) != 3 {
+		t.Fatal(res)
+	}
+	r.ok(os.RemoveAll(r.path("d")))
+	for _, cookie := range []uint64{0, res.Entries[0].Cookie, res.Entries[2].Cookie} {
+		res, err := r.Readdir(ctx, vfsops.ReaddirReq{Dir: d, Cookie: cookie, Max: 1000})
+		if e := abi.ErrnoOf(err); e != abi.ENOENT && e != abi.ESTALE {
+			t.Errorf("cookie %#x: %d entries, %v", cookie, len(res.Entries), err)
+		}
+	}
+	r.ok(r.Unpin(ctx, d))
+}
+
 func TestReadOnly(t *testing.T) {
 	r := mount(t, "ro", "")
 	root := r.rootH()
