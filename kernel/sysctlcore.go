@@ -79,7 +79,7 @@ func (k *Kernel) sysctlCore() {
 			k.Msg.Printf("%v", err)
 		}
 	}
-	k.Sysctl.Dynamic("proc", sysctl.Dynamic{Parts: k.pids, Nodes: k.procNodes})
+	k.Sysctl.Dynamic("proc", sysctl.Dynamic{Parts: k.pids, Nodes: k.procNodes, Own: func(c *abi.Caller) string { return strconv.Itoa(int(c.Pid)) }})
 }
 
 // memTotal is the host's memory in bytes.

@@ -89,7 +89,11 @@ func (t *Tree) Children(name string) ([]Child, error) {
 			return nil, err
 		}
 	}
-	nodes := t.below(name)
+	nodes := append(t.static(name), t.dynNodes(name)...)
+	var parts []string
+	if d, _, rest, ok := t.dynamic(name); ok && rest == "" {
+		parts = d.Parts()
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	prefix := name
@@ -97,6 +101,15 @@ func (t *Tree) Children(name string) ([]Child, error) {
 		prefix += "."
 	}
 	m := make(map[string]Child)
+	for _, p := range parts {
+		m[p] = Child{Name: p, Type: TypeNode, Permanent: true}
+	}
+	for p := range t.dyn {
+		if rest, ok := strings.CutPrefix(p, prefix); ok && rest != "" {
+			part, _, _ := strings.Cut(rest, ".")
+			m[part] = Child{Name: part, Type: TypeNode, Permanent: true}
+		}
+	}
 	for b, desc := range t.branch {
 		if rest, ok := strings.CutPrefix(b, prefix); ok && rest != "" {
 			part, _, deeper := strings.Cut(rest, ".")

@@ -113,6 +113,17 @@ func TestDynamic(t *testing.T) {
 	if all := names(""); strings.Count(all, "proc.") != 4 {
 		t.Errorf("all: %s", all)
 	}
+	d, _, _, _ := tr.dynamic("proc")
+	d.Own = func(c *abi.Caller) string { return fmt.Sprint(c.Pid) }
+	tr.Dynamic("proc", d)
+	for pid, want := range map[int32]int{3: 2, 40: 2, 5: 0} {
+		if rows, err := tr.ListAs(&abi.Caller{Pid: pid}, ""); err != nil || len(rows) != 4+want {
+			t.Errorf("all of process %d: %d, %v", pid, len(rows), err)
+		}
+	}
+	if got := names("proc.40"); !strings.HasPrefix(got, "proc.40.corename ") {
+		t.Errorf("somebody else's: %s", got)
+	}
 	delete(live, "3")
 	if _, err := tr.Get("proc.3.corename"); abi.ErrnoOf(err) != abi.ENOENT {
 		t.Errorf("a part that is gone: %v", err)

@@ -274,7 +274,7 @@ func (t *Tree) ListAs(c *abi.Caller, name string) ([]Row, error) {
 			return nil, err
 		}
 	}
-	ns := t.below(name)
+	ns := t.below(c, name)
 	sort.Slice(ns, func(i, j int) bool { return ns[i].Name < ns[j].Name })
 	rows := make([]Row, len(ns))
 	for i, n := range ns {
