@@ -29,7 +29,7 @@ var benchVerb = &verb{
 		{"rumpus bench -t 1s 'stat hit/.*/1'", "stat of a cached name by one caller on every path."},
 	},
 	setup: func(fs *pflag.FlagSet) runFunc {
-		t := fs.DurationP("time", "t", 300*time.Millisecond, "time of a row")
+		t := fs.DurationP("time", "t", 300*time.Millisecond, "how long a row takes: `TIME`")
 		return func(ctx context.Context, c *call, args []string) error {
 			exe := filepath.Join(exeDir(), benchProgram)
 			if _, err := os.Stat(exe); err != nil {

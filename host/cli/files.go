@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/rumpus-kernel/rumpus/host/config"
 	"github.com/rumpus-kernel/rumpus/kernel/rumpclient"
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
 )
@@ -19,23 +20,28 @@ const bufSize = 1 << 20
 var catVerb = &verb{
 	name: "cat", group: groupFiles, synopsis: []string{"[-n BYTES] FILE ..."}, min: 1, max: -1,
 	short: "write files to standard output",
-	long:  []string{"Writes the FILEs of the kernel to standard output, one behind the other. With -n, at most so many bytes of each, which is how to read a device that has no end."},
+	long:  []string{"Writes the FILEs of the kernel to standard output, one behind the other. With -n, at most so many bytes of each, which is how to read a device that has no end; BYTES may have k, m, g or t behind it, powers of 1024."},
 	examples: []example{
 		{"rumpus cat /etc/motd", "A file."},
 		{"rumpus cat -n 16 /dev/urandom", "Sixteen random bytes."},
 	},
 	setup: func(fs *pflag.FlagSet) runFunc {
-		n := fs.Int64P("bytes", "n", -1, "stop after `BYTES` of each file")
+		bytes := fs.StringP("bytes", "n", "", "stop after `BYTES` of each file")
 		return func(ctx context.Context, c *call, args []string) error {
-			if *n < -1 || fs.Changed("bytes") && *n < 0 {
-				return usagef("-n %d is negative", *n)
+			limit := int64(-1)
+			if fs.Changed("bytes") {
+				size, err := config.ParseSize(*bytes)
+				if err != nil || size.Percent != 0 {
+					return usagef("-n %q is no number of bytes such as 4096, 64k or 16m", *bytes)
+				}
+				limit = int64(size.Bytes)
 			}
 			k, err := c.kernel(ctx)
 			if err != nil {
 				return err
 			}
 			buf := make([]byte, bufSize)
-			return c.each(ctx, args, func(p string) error { return cat(ctx, c, k, p, *n, buf) })
+			return c.each(ctx, args, func(p string) error { return cat(ctx, c, k, p, limit, buf) })
 		}
 	},
 }
