@@ -70,7 +70,7 @@ func (k *Kernel) call(ctx context.Context, l *proc.Lwp, num int, a *abi.Sysargs)
 	if ctx.Done() == nil { // nothing of the caller's to wait for: the process's end does
 		err = k.dispatch(exit, l, num, a)
 	} else {
-		x := &callCtx{Context: ctx, exit: exit}
+		x := &callCtx{Context: ctx, exit: exit, l: l, num: num}
 		err = k.dispatch(x, l, num, a)
 		x.end()
 	}
@@ -106,6 +106,8 @@ func (p *Proc) Close() error {
 type callCtx struct {
 	context.Context // the caller's
 	exit            context.Context
+	l               *proc.Lwp // ps is told that it waits; nil: nobody is
+	num             int
 
 	mu     sync.Mutex
 	joined context.Context // protected by mu; nil until it is wanted
@@ -125,6 +127,9 @@ func (x *callCtx) join() context.Context {
 		} else {
 			stop := context.AfterFunc(x.exit, cancel)
 			x.stop = func() { stop(); cancel() }
+			if x.l != nil {
+				x.l.Waits(x.num)
+			}
 		}
 	}
 	return x.joined
@@ -169,5 +174,8 @@ func (x *callCtx) end() {
 	x.mu.Unlock()
 	if stop != nil {
 		stop()
+		if x.l != nil {
+			x.l.Woke()
+		}
 	}
 }

@@ -14,7 +14,7 @@ var psVerb = &verb{
 	name: "ps", group: groupKernel, synopsis: []string{"[-j] [-p PID]"}, max: 0,
 	short: "show the kernel's processes",
 	long: []string{
-		"Shows one line a process of the kernel, which is a client of it, or of the one with the number PID: its number, its parent's, the effective user, the system calls in progress, what it sleeps on in the kernel if that has a name, and the program's name. The process with the number 0 is the kernel itself, and ps is one of those that it shows.",
+		"Shows one line a process of the kernel, which is a client of it, or of the one with the number PID: its number, its parent's, the effective user, the system calls in progress, what it waits for, which is the name of a system call or of what a driver sleeps on, and the program's name. The process with the number 0 is the kernel itself, and ps is one of those that it shows.",
 		"With -j also process group, session, open descriptors and the session's login name.",
 		"--json is an array of objects with pid, ppid, pgid, sid, uid, gid, lwps, files, wmesg, login and name.",
 	},

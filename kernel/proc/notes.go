@@ -1,6 +1,8 @@
 package proc
 
 import (
+	"slices"
+
 	"github.com/rumpus-kernel/rumpus/kernel/event"
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
 )
@@ -29,4 +31,42 @@ func (p *Proc) noteExit() {
 			n.Active = n.Fflags != 0
 		})
 	})
+}
+
+// Wait is an lwp that waits in a system call, for ps.
+type Wait struct {
+	Lid int32
+	Num int // of the call
+}
+
+// Waits notes that the lwp's call waits for something, until Woke. It costs
+// nothing for calls that never wait, which do not call it.
+func (l *Lwp) Waits(num int) {
+	p := l.Proc
+	p.waitMu.Lock()
+	if p.waits == nil {
+		p.waits = make(map[int32]int)
+	}
+	p.waits[l.Lid] = num
+	p.waitMu.Unlock()
+}
+
+// Woke ends what Waits began.
+func (l *Lwp) Woke() {
+	p := l.Proc
+	p.waitMu.Lock()
+	delete(p.waits, l.Lid)
+	p.waitMu.Unlock()
+}
+
+// Waiting lists the lwps of the process that wait in system calls, by lid.
+func (p *Proc) Waiting() []Wait {
+	p.waitMu.Lock()
+	ws := make([]Wait, 0, len(p.waits))
+	for lid, num := range p.waits {
+		ws = append(ws, Wait{lid, num})
+	}
+	p.waitMu.Unlock()
+	slices.SortFunc(ws, func(a, b Wait) int { return int(a.Lid) - int(b.Lid) })
+	return ws
 }

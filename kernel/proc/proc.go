@@ -92,8 +92,12 @@ type Proc struct {
 	fsize   atomic.Uint64 // RLIMIT_FSIZE as abi.Caller has it
 	pgrp    *Pgrp         // protected by table.mu; nil when it has left the table
 
-	mu      sync.Mutex                  // over making and taking away cwd
-	limits  Limits                      // protected by mu
+	mu     sync.Mutex // over making and taking away cwd
+	limits Limits     // protected by mu
+
+	waitMu sync.Mutex    // a leaf
+	waits  map[int32]int // protected by waitMu; the call that each lwp waits in, by lid
+
 	uid     uint32                      // counted for this user, protected by mu
 	counted bool                        // protected by mu
 	nthr    int                         // lwps that are counted, protected by mu

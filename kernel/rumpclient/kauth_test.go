@@ -20,11 +20,15 @@ var privileged = []struct {
 	call func(ctx context.Context, c *rumpclient.Client) error
 	want abi.Errno
 }{
-	{"mount", func(ctx context.Context, c *rumpclient.Client) error { return c.Mount(ctx, "tmpfs", "/mnt", 0, "", nil) }, abi.EPERM},
+	{"mount", func(ctx context.Context, c *rumpclient.Client) error {
+		return c.Mount(ctx, "tmpfs", "/mnt", 0, "", nil)
+	}, abi.EPERM},
 	{"unmount", func(ctx context.Context, c *rumpclient.Client) error { return c.Unmount(ctx, "/mnt", 0) }, abi.EPERM},
 	{"modload", func(ctx context.Context, c *rumpclient.Client) error { return c.Modload(ctx, "nosuch", 0, nil) }, abi.EPERM},
 	{"modunload", func(ctx context.Context, c *rumpclient.Client) error { return c.Modunload(ctx, "tmpfs", 0) }, abi.EPERM},
-	{"sysctl -w", func(ctx context.Context, c *rumpclient.Client) error { return c.SysctlSet(ctx, "kern.hostname", "mine") }, abi.EPERM},
+	{"sysctl -w", func(ctx context.Context, c *rumpclient.Client) error {
+		return c.SysctlSet(ctx, "kern.hostname", "mine")
+	}, abi.EPERM},
 	{"mknod", func(ctx context.Context, c *rumpclient.Client) error {
 		return c.Syscall(ctx, abi.SYS_mknod, &abi.Sysargs{Path: [2]string{"/tmp/dev"}, A: [6]uint64{abi.S_IFCHR | 0o600, 1}})
 	}, abi.EPERM},
@@ -89,13 +93,18 @@ var everybody = []struct {
 	name string
 	call func(ctx context.Context, c *rumpclient.Client) error
 }{
-	{"sysctl", func(ctx context.Context, c *rumpclient.Client) error { _, err := c.Sysctl(ctx, "kern.ostype"); return err }},
+	{"sysctl", func(ctx context.Context, c *rumpclient.Client) error {
+		_, err := c.Sysctl(ctx, "kern.ostype")
+		return err
+	}},
 	{"dmesg", func(ctx context.Context, c *rumpclient.Client) error {
 		_, _, err := c.Msgbuf(ctx, 0, false, make([]byte, 100))
 		return err
 	}},
 	{"modstat", func(ctx context.Context, c *rumpclient.Client) error { _, err := c.Modstat(ctx); return err }},
-	{"file", func(ctx context.Context, c *rumpclient.Client) error { return c.WriteFile(ctx, "/tmp/mine", []byte("x"), 0o644) }},
+	{"file", func(ctx context.Context, c *rumpclient.Client) error {
+		return c.WriteFile(ctx, "/tmp/mine", []byte("x"), 0o644)
+	}},
 	{"setuid to oneself", func(ctx context.Context, c *rumpclient.Client) error { return c.Setuid(ctx, 1000) }},
 	{"socket", func(ctx context.Context, c *rumpclient.Client) error {
 		s, err := c.Socket(ctx, abi.AF_INET, abi.SOCK_DGRAM, 0)

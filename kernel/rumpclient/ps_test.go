@@ -1,6 +1,7 @@
 package rumpclient_test
 
 import (
+	"context"
 	"errors"
 	"testing"
 
@@ -71,6 +72,46 @@ func TestProcstat(t *testing.T) {
 		}
 		if _, err := c.Filestat(ctx, 9999); !errors.Is(err, abi.ESRCH) {
 			t.Errorf("no such process: %v", err)
+		}
+	})
+}
+
+// TestWmesg: ps shows in which call a process waits.
+func TestWmesg(t *testing.T) {
+	bothKinds(t, func(t *testing.T, k *kernel.Kernel, dial func() *rumpclient.Client) {
+		ctx := soon(t)
+		c, other := dial(), dial()
+		pid, err := other.Getpid(ctx)
+		must(t, err)
+		wmesg := func() string {
+			all, err := c.Procstat(ctx)
+			must(t, err)
+			for _, p := range all {
+				if p.Pid == pid {
+					return p.Wmesg
+				}
+			}
+			return "gone"
+		}
+		kq, err := other.Kqueue(ctx)
+		must(t, err)
+		short, cancel := context.WithCancel(ctx)
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			other.Kevent(short, kq, nil, make([]abi.Kevent, 1), -1)
+		}()
+		for w := wmesg(); w != "kevent" && ctx.Err() == nil; w = wmesg() {
+			if w != "" {
+				t.Fatalf("it waits in %s", w)
+			}
+		}
+		cancel()
+		<-done
+		for wmesg() != "" && ctx.Err() == nil {
+		}
+		if ctx.Err() != nil {
+			t.Error("ps does not tell")
 		}
 	})
 }
