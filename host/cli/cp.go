@@ -222,7 +222,11 @@ func (cp *copier) operand(ctx context.Context, src, dst tree, from, to string) e
 	case st.Type == abi.VDIR && !cp.f.recurse:
 		return fmt.Errorf("%s: %w, and -r is not given", src.name(from), abi.EISDIR)
 	case st.Type == abi.VDIR:
-		return cp.top(ctx, src, dst, from, strings.TrimRight(to, "/"), &st)
+		to = strings.TrimRight(to, "/")
+		if src.kernel() == dst.kernel() && inside(ctx, dst, to, &st) {
+			return fmt.Errorf("%s: cannot copy a directory into itself, %s: %w", src.name(from), dst.name(to), abi.EINVAL)
+		}
+		return cp.top(ctx, src, dst, from, to, &st)
 	case st.Type == abi.VLNK:
 		return cp.symlink(ctx, src, dst, from, to)
 	}
@@ -239,6 +243,26 @@ func (cp *copier) notSame(ctx context.Context, src, dst tree, from, to string, s
 		return fmt.Errorf("%s and %s are the same file: %w", src.name(from), dst.name(to), abi.EINVAL)
 	}
 	return nil
+}
+
+// inside reports whether to is, or would be, below the directory that st
+// describes. What cannot be looked at is not; entry meets it if it is.
+func inside(ctx context.Context, t tree, to string, st *abi.Stat) bool {
+	up := path.Dir(to)
+	for range maxDepth {
+		have, err := t.stat(ctx, up)
+		if err != nil {
+			return false
+		}
+		if have.Dev == st.Dev && have.Fileid == st.Fileid {
+			return true
+		}
+		up = join(up, "..")
+		if above, err := t.stat(ctx, up); err != nil || above.Dev == have.Dev && above.Fileid == have.Fileid {
+			return false
+		}
+	}
+	return false
 }
 
 // top copies a directory that the user named: below it, the destination is
