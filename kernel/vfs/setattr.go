@@ -343,7 +343,7 @@ func (m *Mount) statvfs(ctx context.Context, st *abi.Statvfs) error {
 		return err
 	}
 	if b.kpages() {
-		m.vfs.boundSpace(st)
+		m.space(st)
 	}
 	m.describe(st)
 	return nil

@@ -2,18 +2,23 @@ package vfs
 
 import "github.com/rumpus-kernel/rumpus/modapi/abi"
 
-// boundSpace keeps a file system whose pages the kernel keeps from promising
-// more than there is memory for them: a write to it answers ENOSPC at the limit
-// of either. Clean pages of other file systems count as taken although they
-// would be evicted for it.
-func (fs *VFS) boundSpace(st *abi.Statvfs) {
+// space corrects what a file system whose pages the kernel keeps says of its
+// space. What was reserved for pages that are not there yet is free. And it must
+// not promise more than there is memory for pages: a write answers ENOSPC at
+// the limit of either. Clean pages of other file systems count as taken
+// although they would be evicted for it.
+func (m *Mount) space(st *abi.Statvfs) {
 	if st.Frsize == 0 {
 		return
 	}
-	limit := fs.o.MemLimit
+	m.resMu.Lock()
+	spare := uint64(max(m.res.granted-m.res.used, 0)) * pageSize / st.Frsize
+	m.resMu.Unlock()
+	st.Bfree, st.Bavail = min(st.Bfree+spare, st.Blocks), min(st.Bavail+spare, st.Blocks)
+	limit := m.vfs.o.MemLimit
 	total := uint64(limit) / st.Frsize
-	left := uint64(fs.mem.pagesLeft()) / st.Frsize
-	used := st.Blocks - min(st.Bfree, st.Blocks)
+	left := uint64(max(limit-m.vfs.PageBytes(), 0)) / st.Frsize
+	used := st.Blocks - st.Bfree
 	st.Bfree, st.Bavail = min(st.Bfree, left), min(st.Bavail, left)
 	st.Blocks = min(st.Blocks, max(total, used+st.Bfree))
 }

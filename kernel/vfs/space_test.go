@@ -24,6 +24,11 @@ func TestSpaceIsMemory(t *testing.T) {
 		t.Fatalf("%d bytes, %d left, of %d of memory", total, left, pages*pageSize)
 	}
 	_, before := space()
+	k.write("/small", "one page")
+	if _, left := space(); left != before-pageSize {
+		t.Errorf("one page of %d bytes leaves %d", before, left)
+	}
+	k.ok(k.Unlink(ctx, su(), "/small", 0))
 	f := k.open("/f", abi.O_RDWR|abi.O_CREAT)
 	n, err := f.Ops.Write(ctx, abi.KernelCaller, f, make([]byte, 2*pages*pageSize), 0)
 	if err != nil && abi.ErrnoOf(err) != abi.ENOSPC {
