@@ -68,7 +68,7 @@ type Options struct {
 	ModulePath  string                            // kern.module.path, for who reads it: the host does the looking
 	Hostname    string                            // "" = the host's
 	NCPU        int                               // 0 = the host's
-	MemLimit    int64                             // bytes of file pages; 0 = a quarter of the memory
+	MemLimit    int64                             // bytes of all caches of files, see vfs.Memory; 0 = a quarter of the memory
 	Secmodels   []string                          // security models (Secmodels); nil = suser; none = everybody may do everything
 	Verbose     bool                              // kernel messages to the console (RUMP_VERBOSE)
 	Threads     *bool                             // RUMP_THREADS; nil = true

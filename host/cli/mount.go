@@ -49,7 +49,7 @@ var mountVerb = &verb{
 	long: []string{
 		"Mounts a file system of TYPE, with SOURCE in it, on DIRECTORY. Without operands, mount lists what is mounted.",
 		"TYPE is one that a component has, such as tmpfs or hostfs, or one of the kernel's own, such as devfs. SOURCE depends on it: for hostfs it is a directory of the host (a relative one is taken from where the command is given), tmpfs has none. The component must have been granted that directory in the configuration, as in components/vfs/grant: [\"host.dir:/usr/share:ro\"].",
-		"OPTIONS are joined by commas. These are the kernel's: ro, rw, async, sync, noexec, nosuid, nodev, noatime, relatime, symperm, union, hidden. All others are for the file system, as NAME or NAME=VALUE: size=10m.",
+		"OPTIONS are joined by commas. These are the kernel's: ro, rw, async, sync, noexec, nosuid, nodev, noatime, relatime, nocache, symperm, union, hidden. All others are for the file system, as NAME or NAME=VALUE: size=10m.",
 	},
 	examples: []example{
 		{"rumpus mount -t tmpfs -o size=64m /tmp", "A file system in memory."},
