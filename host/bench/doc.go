@@ -32,8 +32,8 @@
 // CPU clocks, children included, before and after.
 //
 // A crossing is made by file systems that the kernel must not cache: stat and
-// open use a tmpfs that does not declare itself the only writer, pread and
-// pwrite a hostfs over the same /dev/shm that Linux is measured on. Linux's
+// open use a tmpfs mounted with nocache, pread and pwrite a hostfs over the same
+// /dev/shm that Linux is measured on. Linux's
 // calls are raw system calls with prepared arguments, the least that a Go
 // program can pay.
 //

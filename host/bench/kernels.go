@@ -20,7 +20,6 @@ import (
 	"github.com/rumpus-kernel/rumpus/modapi"
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
 	"github.com/rumpus-kernel/rumpus/modapi/serve"
-	"github.com/rumpus-kernel/rumpus/modapi/vfsops"
 	"github.com/rumpus-kernel/rumpus/plugins/net/inet"
 	"github.com/rumpus-kernel/rumpus/plugins/vfs/hostfs"
 	"github.com/rumpus-kernel/rumpus/plugins/vfs/tmpfs"
@@ -28,22 +27,6 @@ import (
 
 // transportEnv forces the stream when it is "stream".
 const transportEnv = "RUMPUS_TRANSPORT"
-
-// uncached is tmpfs under the name "xtmpfs", without the declaration that only
-// the kernel changes it: nothing of it is cached, each call is a crossing.
-type uncached struct{ *tmpfs.Module }
-
-// Info describes the module.
-func (u uncached) Info() modapi.Info {
-	i := u.Module.Info()
-	i.Name = "xtmpfs"
-	return i
-}
-
-// Init attaches the type.
-func (u uncached) Init(_ context.Context, k modapi.Kernel, _ modapi.Reason, _ modapi.Props) error {
-	return k.AttachFS("xtmpfs", u.Module, tmpfs.Caps&^(vfsops.CapSole|vfsops.CapKpages))
-}
 
 // granted is hostfs bound in-process, with a grant of its own.
 type granted struct {
@@ -77,7 +60,7 @@ func component() {
 	if os.Getenv(serve.EnvInstance) == "net" {
 		serve.Main(inet.New())
 	}
-	serve.Main(tmpfs.New(), uncached{tmpfs.New()}, hostfs.New())
+	serve.Main(tmpfs.New(), hostfs.New())
 }
 
 // isComponent reports whether the supervisor started this process.
@@ -115,7 +98,7 @@ func (h hypercalls) Load(ctx context.Context, s hyper.PluginSpec) (hyper.Plugin,
 
 // bootKernel boots a kernel, with its modules in this process or in processes
 // of their own, over the transport, and mounts: tmpfs on
-// /, xtmpfs on /x, hostfs over grantDir on /host. With a socket it serves remote
+// /, tmpfs with nocache on /x, hostfs over grantDir on /host. With a socket it serves remote
 // clients there.
 func bootKernel(procs bool, transport, grantDir, socket string) (_ *rumpKernel, err error) {
 	if transport != "" {
@@ -140,7 +123,7 @@ func bootKernel(procs bool, transport, grantDir, socket string) (_ *rumpKernel, 
 		}
 		o.Watch = func(k *kernel.Kernel, i *module.Instance) { r.sup.Watch(k.Mod, i) }
 	} else {
-		o.Modules = []modapi.Module{tmpfs.New(), uncached{tmpfs.New()}, granted{hostfs.New(), grantDir}, inet.New()}
+		o.Modules = []modapi.Module{tmpfs.New(), granted{hostfs.New(), grantDir}, inet.New()}
 	}
 	r.k = kernel.New(o)
 	defer func() {
@@ -154,15 +137,17 @@ func bootKernel(procs bool, transport, grantDir, socket string) (_ *rumpKernel, 
 	if r.client, err = r.k.Client("bench"); err != nil {
 		return nil, err
 	}
-	for dir, typ := range map[string]string{"/x": "xtmpfs", "/host": "hostfs"} {
-		if err := r.client.Mkdir(bg, dir, 0o755); err != nil {
+	for _, m := range []struct {
+		typ, dir, source string
+		opts             map[string]string
+	}{
+		{"tmpfs", "/x", "", map[string]string{"nocache": ""}},
+		{"hostfs", "/host", grantDir, nil},
+	} {
+		if err := r.client.Mkdir(bg, m.dir, 0o755); err != nil {
 			return nil, err
 		}
-		source := ""
-		if typ == "hostfs" {
-			source = grantDir
-		}
-		if err := r.client.Mount(bg, typ, dir, 0, source, nil); err != nil {
+		if err := r.client.Mount(bg, m.typ, m.dir, 0, m.source, m.opts); err != nil {
 			return nil, err
 		}
 	}

@@ -53,7 +53,7 @@ var hitOf = map[string]string{opStatX: opStat, opOpenX: opOpen, opPreadX: opPrea
 // crossing are the operations that reach the component on our paths: what the
 // two hops of grpc-2 are compared with.
 var crossing = map[string]bool{
-	opStatX: true, opOpenX: true, opPreadX: true, opPwriteX: true, opCreate: true, opMkdir: true, opReaddir: true,
+	opStatX: true, opOpenX: true, opPreadX: true, opPwriteX: true, opCreate: true, opMkdir: true,
 	opTCPRTT: true, opTCPBulk: true,
 }
 
