@@ -179,7 +179,7 @@ func (k *Kernel) initCore() {
 		},
 	})
 	k.Socket = socket.New(socket.Options{
-		Local: local.New(local.Options{Files: k.Files, Bind: k.bindLocal, Find: k.findLocal}),
+		Local: local.New(local.Options{Files: k.Files, Bind: k.bindLocal, Find: k.findLocal, Evcnt: k.Evcnt.Attach}),
 		Files: k.Files, RestartWait: k.o.RestartWait, Ifs: k.o.Ifs, Evcnt: k.Evcnt.Attach, Log: k.Msg.Logger("net"),
 		Autoload: k.autoloadDomain,
 		Authorize: func(c *abi.Caller, act socket.Action, _ abi.Sockaddr) error {
