@@ -15,10 +15,8 @@ func (m *Mount) space(st *abi.Statvfs) {
 	spare := uint64(max(m.res.granted-m.res.used, 0)) * pageSize / st.Frsize
 	m.resMu.Unlock()
 	st.Bfree, st.Bavail = min(st.Bfree+spare, st.Blocks), min(st.Bavail+spare, st.Blocks)
-	limit := m.vfs.o.MemLimit
-	total := uint64(limit) / st.Frsize
-	left := uint64(max(limit-m.vfs.PageBytes(), 0)) / st.Frsize
+	left := uint64(m.vfs.mem.pagesLeft()) / st.Frsize
 	used := st.Blocks - st.Bfree
 	st.Bfree, st.Bavail = min(st.Bfree, left), min(st.Bavail, left)
-	st.Blocks = min(st.Blocks, max(total, used+st.Bfree))
+	st.Blocks = min(st.Blocks, used+st.Bfree)
 }

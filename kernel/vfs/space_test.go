@@ -49,3 +49,22 @@ func TestSpaceIsMemory(t *testing.T) {
 		t.Errorf("%d bytes left after unlink, %d before", again, before)
 	}
 }
+
+// TestSpaceOfTwo: what one mount has taken is not used space of another one.
+func TestSpaceOfTwo(t *testing.T) {
+	k := newKern(t, variants[len(variants)-1], Options{MemLimit: 128 * pageSize})
+	k.ok(k.Mkdir(ctx, su(), "/b", 0o755))
+	_, err := k.Mount(ctx, su(), MountArgs{Type: "mem", Dir: "/b"})
+	k.ok(err)
+	f := k.open("/f", abi.O_RDWR|abi.O_CREAT)
+	if _, err := f.Ops.Write(ctx, abi.KernelCaller, f, make([]byte, 90*pageSize), 0); err != nil {
+		t.Fatal(err)
+	}
+	k.ok(f.Release(ctx))
+	st, err := k.Statvfs(ctx, su(), "/b")
+	k.ok(err)
+	// memFS says that half of its hundred blocks are used; the rest is free.
+	if used := st.Blocks - st.Bfree; used > 50 {
+		t.Errorf("%d blocks of /b are used, though / took 90", used)
+	}
+}
