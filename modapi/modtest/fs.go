@@ -196,7 +196,7 @@ func (f *fsT) must(what string, err error) {
 }
 
 func (f *fsT) createReq(dir abi.Handle, name string) vfsops.CreateReq {
-	return vfsops.CreateReq{Op: f.op(), Dir: dir, Name: []byte(name), Mode: 0o640, Uid: uint32(os.Getuid()), Gid: uint32(os.Getgid())}
+	return vfsops.CreateReq{Op: f.op(), Dir: dir, Name: []byte(name), Mode: 0o640}
 }
 
 // create makes a file and spoils the name it passed: nobody may keep it.

@@ -101,6 +101,9 @@ func lifeHandler(srv any, ctx context.Context, dec func(any) error, ic grpc.Unar
 	}
 	call := func(ctx context.Context, req any) (any, error) {
 		out, err := srv.(Backend).Life(ctx, req.(*wrapperspb.BytesValue).GetValue())
+		if ctx.Err() != nil && err != nil { // the caller's deadline, which both sides have
+			return nil, status.FromContextError(ctx.Err()).Err()
+		}
 		if err != nil {
 			return nil, status.Error(codes.Internal, err.Error())
 		}
