@@ -386,7 +386,6 @@ mounts:
 	}
 	w.progress(t, 10*time.Second)
 	w.stop()
-	time.Sleep(50 * time.Millisecond)
 	before, was := settled(t, dir)
 	w = h.work(1)
 	seed := uint64(time.Now().UnixNano())

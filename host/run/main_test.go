@@ -69,7 +69,7 @@ func playClient(url string) int {
 
 // plugins builds the first-party plugins and tplug, once.
 var plugins = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "rumpus-run-plugins")
+	dir, err := os.MkdirTemp("/tmp", "rumpus-run-plugins") // not TMPDIR, which a test may have to itself
 	if err != nil {
 		return "", err
 	}

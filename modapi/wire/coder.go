@@ -161,15 +161,3 @@ func (c *coder) str(p *string, max int) {
 	}
 	*p = string(c.take(n))
 }
-
-// rest is the remaining input as text.
-func (c *coder) rest(p *[]byte) {
-	if !c.dec {
-		c.b = append(c.b, *p...)
-		return
-	}
-	*p = nil
-	if c.err == nil && len(c.b) > 0 {
-		*p = c.take(len(c.b))
-	}
-}

@@ -13,8 +13,6 @@ type control struct {
 	cred  *abi.Sockcred
 }
 
-func (c *control) empty() bool { return c == nil || len(c.files) == 0 && c.cred == nil }
-
 // mark is where in a stream control information belongs.
 type mark struct {
 	at  uint64
