@@ -116,6 +116,10 @@ func (k *Kernel) initCore() {
 	k.step("evcnt")
 	k.Callouts = clock.New(k.Evcnt.Attach)
 	k.Threads = kthread.New(k.intrCounter)
+	if !k.threads() {
+		k.Callouts.Disable()
+		k.Threads.Disable()
+	}
 	k.step("once")
 	k.step("prop")
 	k.step("sleepers")
@@ -157,6 +161,8 @@ func (k *Kernel) initCore() {
 		Files:       k.Files,
 		RestartWait: k.o.RestartWait,
 		Evcnt:       k.Evcnt.Attach,
+		Drain:       k.background("vdrain"),
+		Async:       k.Aiodone,
 		Autoload:    k.autoloadFS,
 		Lockcnt:     func(uid uint32, d int) { _ = k.Procs.Uids.Find(uid).Chglockcnt(d, abi.RLIM_INFINITY) },
 		Authorize: func(c *abi.Caller, want abi.AccMode, va *abi.Vattr, fsErr error) error {
@@ -241,6 +247,7 @@ func (k *Kernel) initFactions(ctx context.Context, loads *loads) error {
 	k.step("cold")
 	if k.threads() {
 		k.step("aiodoned")
+		k.startAiodoned()
 	}
 	k.step("sysctl_finalize")
 	k.Sysctl.Finalize()

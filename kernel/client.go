@@ -74,10 +74,19 @@ func (k *Kernel) call(ctx context.Context, l *proc.Lwp, num int, a *abi.Sysargs)
 		err = k.dispatch(x, l, num, a)
 		x.end()
 	}
+	k.leave()
 	if err != nil && exit.Err() != nil && abi.ErrnoOf(err) == abi.EINTR {
 		return fmt.Errorf("process %d has exited: %w", l.Proc.Pid, abi.ESRCH)
 	}
 	return err
+}
+
+// leave runs what waits for somebody to leave the kernel, if the kernel has no
+// threads of its own (rump_unschedule runs soft interrupts).
+func (k *Kernel) leave() {
+	if !k.threads() {
+		k.Threads.Poll()
+	}
 }
 
 // dispatch makes the call here, or passes it to whom SysproxySet has put in the

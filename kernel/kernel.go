@@ -125,6 +125,7 @@ type Kernel struct {
 	forks       forks
 	sysproxy    atomic.Pointer[sysproxyHook]
 	howto       atomic.Int64 // boothowto
+	aiodoned    atomic.Pointer[kthread.Workqueue]
 	Ksyms       *ksyms.Table
 	Iostat      *iostat.Set
 	securelevel *kauth.Securelevel // nil: not asked for

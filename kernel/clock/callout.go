@@ -28,6 +28,7 @@ package clock
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rumpus-kernel/rumpus/modapi"
@@ -45,6 +46,7 @@ func Ticks(d time.Duration) int64 { return int64((d + Tick - 1) / Tick) }
 
 // Callouts makes the callouts of one kernel and counts what becomes of them.
 type Callouts struct {
+	none               atomic.Bool // there is no clock thread
 	fired, late, block *modapi.Counter
 }
 
@@ -56,6 +58,13 @@ func New(evcnt func(group, name string) *modapi.Counter) *Callouts {
 	}
 	return &Callouts{fired: evcnt("callout", "fired"), late: evcnt("callout", "late"), block: evcnt("callout", "block")}
 }
+
+// Disable is RUMP_THREADS=0: as in the seed there is no clock thread, and what
+// is scheduled stays pending and never fires.
+func (o *Callouts) Disable() { o.none.Store(true) }
+
+// Disabled reports whether callouts never fire.
+func (o *Callouts) Disabled() bool { return o.none.Load() }
 
 // Callout is one timeout (callout_t).
 type Callout struct {
@@ -107,6 +116,9 @@ func (c *Callout) scheduleLocked(d time.Duration) {
 	c.gen++
 	gen := c.gen
 	c.pending, c.expired, c.again = true, false, false
+	if c.of.none.Load() {
+		return
+	}
 	c.due = time.Now().Add(d)
 	c.timer = time.AfterFunc(d, func() { c.fire(gen) })
 }

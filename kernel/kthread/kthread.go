@@ -14,6 +14,10 @@
 //	...
 //	t.Close(ctx)
 //
+// Without threads (RUMP_THREADS=0, Table.Disable) Create refuses, work is done
+// by whoever enqueues it, and soft interrupts wait until somebody leaves the
+// kernel and calls Poll, which is where the seed runs them, too.
+//
 // What goes wrong: a thread that does not look at its context holds up Close,
 // which gives up when its own context ends.
 //
@@ -26,6 +30,7 @@ import (
 	"fmt"
 	"sort"
 	"sync"
+	"sync/atomic"
 
 	"github.com/rumpus-kernel/rumpus/modapi"
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
@@ -44,6 +49,9 @@ type Table struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
+
+	none atomic.Bool   // there are no threads
+	soon chan struct{} // without threads: one slot, there are soft interrupts to run
 
 	mu      sync.Mutex
 	closed  bool              // protected by mu
@@ -67,14 +75,22 @@ func New(evcnt func(group, name string) *modapi.Counter) *Table {
 	if evcnt == nil {
 		evcnt = func(string, string) *modapi.Counter { return new(modapi.Counter) }
 	}
-	t := &Table{evcnt: evcnt, next: FirstLid, threads: make(map[int32]*Thread), queues: make(map[any][]*sleeper)}
+	t := &Table{evcnt: evcnt, soon: make(chan struct{}, 1), next: FirstLid, threads: make(map[int32]*Thread), queues: make(map[any][]*sleeper)}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	return t
 }
 
+// Disable is RUMP_THREADS=0: the kernel gets no threads of its own. It comes
+// before anything is created.
+func (t *Table) Disable() { t.none.Store(true) }
+
 // Create starts a thread (kthread_create). fn's context ends at Stop or Close.
-// EAGAIN when there are MaxThreads; ESRCH after Close.
+// EAGAIN when there are MaxThreads; ESRCH after Close; EOPNOTSUPP without
+// threads, where the seed panics.
 func (t *Table) Create(name string, fn func(ctx context.Context)) (*Thread, error) {
+	if t.none.Load() {
+		return nil, fmt.Errorf("kernel thread %s: threads not available: %w", name, abi.EOPNOTSUPP)
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.closed {

@@ -40,6 +40,7 @@ type Softint struct {
 	// protected by l.mu
 	pending bool
 	running bool
+	again   bool // it came while it ran, and is not in the queue any more
 	gone    bool
 	idle    chan struct{} // closed when it stops running; made when somebody waits
 }
@@ -55,10 +56,13 @@ func (t *Table) Establish(level Level, fn func()) (*Softint, error) {
 	made := l == nil
 	if made {
 		l = &softLevel{t: t, runs: t.evcnt("softint", levelNames[level]), work: make(chan struct{}, 1)}
+		if t.none.Load() {
+			l.work = t.soon
+		}
 		t.soft[level] = l
 	}
 	t.mu.Unlock()
-	if made {
+	if made && !t.none.Load() {
 		if _, err := t.Create(levelNames[level], l.run); err != nil {
 			return nil, err
 		}
@@ -73,25 +77,57 @@ func (l *softLevel) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		l.mu.Lock()
-		for len(l.queue) > 0 {
-			s := l.queue[0]
-			l.queue = l.queue[1:]
-			if !s.pending {
-				continue // disestablished
-			}
-			s.pending, s.running = false, true
-			l.mu.Unlock()
-			l.runs.Inc()
-			s.fn()
-			l.mu.Lock()
-			s.running = false
-			if s.idle != nil {
-				close(s.idle)
-				s.idle = nil
-			}
+		l.drain()
+	}
+}
+
+// drain runs what is queued. Without threads several may do so at once; what
+// comes again while one of them runs it, is his.
+func (l *softLevel) drain() {
+	l.mu.Lock()
+	for len(l.queue) > 0 {
+		s := l.queue[0]
+		l.queue = l.queue[1:]
+		if s.running {
+			s.again = true
 		}
+		if s.running || !s.pending { // or disestablished
+			continue
+		}
+		s.pending, s.running = false, true
 		l.mu.Unlock()
+		l.runs.Inc()
+		s.fn()
+		l.mu.Lock()
+		s.running = false
+		if s.again {
+			s.again = false
+			l.queue = append(l.queue, s)
+		}
+		if s.idle != nil {
+			close(s.idle)
+			s.idle = nil
+		}
+	}
+	l.mu.Unlock()
+}
+
+// Poll runs the soft interrupts that are due, if there are no threads that do:
+// who leaves the kernel calls it (softint_run in rump's unschedule). It must
+// not be called with a lock held.
+func (t *Table) Poll() {
+	select {
+	case <-t.soon:
+	default:
+		return
+	}
+	for i := range t.soft {
+		t.mu.Lock()
+		l := t.soft[i]
+		t.mu.Unlock()
+		if l != nil {
+			l.drain()
+		}
 	}
 }
 

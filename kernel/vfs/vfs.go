@@ -50,6 +50,15 @@ type Options struct {
 	// not wait.
 	Lockcnt func(uid uint32, d int)
 
+	// Drain runs fn, which reclaims vnodes and may wait, soon and not under the
+	// caller's locks; at most one is under way. nil: in a goroutine.
+	Drain func(fn func())
+
+	// Async runs fn, which reads pages ahead or writes them behind, without
+	// the caller; it may do so at once, and so is called without locks. nil:
+	// at once.
+	Async func(fn func(ctx context.Context))
+
 	// Autoload is asked once for an unknown file-system type at mount.
 	Autoload func(ctx context.Context, fstype string) error
 }
@@ -140,6 +149,12 @@ func New(o Options) *VFS {
 	}
 	if o.MemLimit <= 0 {
 		o.MemLimit = defaultMemLimit()
+	}
+	if o.Drain == nil {
+		o.Drain = func(fn func()) { go fn() }
+	}
+	if o.Async == nil {
+		o.Async = func(fn func(context.Context)) { fn(context.Background()) }
 	}
 	if o.Evcnt == nil {
 		o.Evcnt = func(string, string) *modapi.Counter { return new(modapi.Counter) }

@@ -363,7 +363,7 @@ func (fs *VFS) shed() {
 
 func (fs *VFS) startDrain() {
 	if fs.draining.CompareAndSwap(false, true) {
-		go fs.drain()
+		fs.o.Drain(fs.drain)
 	}
 }
 
