@@ -52,6 +52,7 @@ type End struct {
 	parked [slots / 64]atomic.Uint64 // slots whose caller is parked
 	mine   [slots]call
 	missed [4]atomic.Uint32 // spins in vain in a row, by class
+	nap    time.Duration    // how long a call holds a thread: maxSleep
 
 	srv    server
 	wa     *watcher  // protected by watchers.mu
@@ -74,7 +75,10 @@ func Attach(c *stream.Conn, m *Mem, opt Options) (*End, error) {
 	if opt.Workers <= 0 {
 		opt.Workers = 64
 	}
-	e := &End{conn: c, opt: opt, m: m, idle: make(chan struct{}), gone: make(chan struct{}), cnt: opt.Counters}
+	e := &End{conn: c, opt: opt, m: m, idle: make(chan struct{}), gone: make(chan struct{}), cnt: opt.Counters, nap: maxSleep}
+	if opt.nap > 0 {
+		e.nap = opt.nap
+	}
 	if e.cnt == nil {
 		e.cnt = discard
 	}
@@ -366,7 +370,7 @@ func (e *End) await(ctx context.Context, w *atomic.Uint32, gen uint32, class wir
 		return w.Load() == done
 	}
 	defer sleepingCalls.put()
-	for end := time.Now().Add(maxSleep); ; {
+	for end := time.Now().Add(e.nap); ; {
 		v := w.Load()
 		if v == done {
 			return true

@@ -72,7 +72,6 @@ type evil struct {
 	r    *rand.Rand
 	h    half // the calls that it serves
 	up   half // the calls that it makes
-	head uint32
 	tail uint32
 	gen  uint32
 	id   uint64
@@ -117,40 +116,6 @@ func wake(h half) {
 		h.word(o).Add(1)
 		futexWake(h.word(o), 100)
 	}
-}
-
-// answer takes one request and answers it, more or less.
-func (v *evil) answer() bool {
-	w := v.h.entry(v.head)
-	n := w.Load()
-	if n == 0 || n > slots {
-		return false
-	}
-	w.Store(0)
-	v.head++
-	i := int(n - 1)
-	b := v.h.header(i)
-	b[6] = byte(wire.FlagReply)
-	b[20], b[44], b[52] = 0, 0, 0
-	for o := range 4 {
-		b[44+o], b[52+o] = 0, 0
-	}
-	v.spoil(b)
-	s := v.h.slot(i)
-	old := s.Load()
-	switch v.r.IntN(60) {
-	case 0: // not at all
-		return true
-	case 1:
-		s.Store(v.r.Uint32())
-	case 2:
-		s.Store(old&^stateMask | uint32(v.r.IntN(4)))
-	default:
-		s.Store(old&^0xff | complete)
-	}
-	futexWake(s, 100)
-	wake(v.h)
-	return true
 }
 
 // ask makes a request, more or less.
@@ -209,50 +174,6 @@ func checked(t testing.TB, err error) {
 	default:
 		t.Errorf("a call answered %v", err)
 	}
-}
-
-// TestHostileServer: whatever the peer answers, a call ends.
-func TestHostileServer(t *testing.T) {
-	if !Supported() {
-		t.Skip("no futex_waitv")
-	}
-	total := 0
-	for seed := uint64(0); total < rounds(1500); seed++ {
-		e, m, nc := lone(t, nil, Options{})
-		v := newEvil(m, seed)
-		var wg sync.WaitGroup
-		stop := make(chan struct{})
-		wg.Go(func() {
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-					if !v.answer() {
-						runtime.Gosched()
-					}
-				}
-			}
-		})
-		for range 100 {
-			total++
-			k := newCall([]wire.Op{wire.OpGetattr, wire.OpCreate, wire.OpRoot, wire.OpRead}[total%4])
-			k.Args = append(k.Args, "abc"...)
-			k.Timeout = 5 * time.Millisecond
-			dst := make([]byte, 100)
-			k.Dst = abi.IovOf(dst)
-			err := e.conn.Call(t.Context(), k)
-			checked(t, err)
-			if e.conn.Err() != nil {
-				break
-			}
-			k.Release()
-		}
-		close(stop)
-		wg.Wait()
-		over(t, e, m, nc)
-	}
-	t.Logf("%d exchanges", total)
 }
 
 // TestHostileCaller: whatever the peer asks, serving goes on or ends.

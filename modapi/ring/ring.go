@@ -2,6 +2,7 @@ package ring
 
 import (
 	"os"
+	"time"
 
 	"github.com/rumpus-kernel/rumpus/modapi"
 )
@@ -53,6 +54,8 @@ type Options struct {
 	Workers int
 	// Counters count; nil: nowhere.
 	Counters *Counters
+
+	nap time.Duration // for tests: instead of maxSleep
 }
 
 // discard counts where nobody looks.
