@@ -42,6 +42,10 @@
 // times; names, attributes, links and listings are asked for each time. The
 // option cannot be changed by an update of the mount.
 //
+// Files behind a Pager are read ahead in windows that grow while the reader goes
+// on (readAhead, posix_fadvise), and many dirty pages are written behind, both
+// by Options.Async. Who does so holds a reference, for which an unmount waits.
+//
 // All of it is counted against Options.MemLimit (kernel/memlimit), see Memory:
 // names, unused vnodes and listings have an eighth each at most, pages what is
 // left, and always half. Whoever brings vnodes faster than the drain takes them

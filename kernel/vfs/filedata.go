@@ -19,6 +19,11 @@ type fileData struct {
 	npages atomic.Int64
 	ndirty int    // pages that differ from the file system's (Pager)
 	epoch  uint64 // of the mount's reservation
+	gen    uint64 // counts changes of contents, for who reads without the lock
+
+	ra      readahead
+	behind  atomic.Bool // so many pages are dirty that they should be written
+	writing atomic.Bool // and they are about to be
 }
 
 // leaf holds the pages of 1 MiB of a file.
@@ -75,6 +80,7 @@ func (d *fileData) has(off int64, n int) bool {
 
 // soil marks a page that is there as different from the file system's.
 func (d *fileData) soil(n int64) {
+	d.gen++
 	l, i := d.leaf(n>>leafShift), int(n&(leafPages-1))
 	if l.dirty[i/64]&(1<<(i%64)) == 0 {
 		l.dirty[i/64] |= 1 << (i % 64)
@@ -124,6 +130,7 @@ func (d *fileData) put(n int64, p *page) {
 
 // drop frees the pages from page n on and answers how many.
 func (d *fileData) drop(n int64) int64 {
+	d.gen++
 	var freed int64
 	var batch []*page
 	one := func(l *leaf, from int) {

@@ -73,6 +73,7 @@ func (vnodeFile) Write(ctx context.Context, c *abi.Caller, f *file.File, src []b
 		}
 		f.OffMu.Unlock()
 	}
+	v.behind()
 	if err == nil && (fl&(abi.O_SYNC|abi.O_DSYNC) != 0 || v.m.flags.Load()&abi.MNT_SYNCHRONOUS != 0) {
 		err = v.fsync(ctx, c, fl&abi.O_SYNC == 0)
 	}

@@ -31,6 +31,8 @@ type Mount struct {
 	next     atomic.Pointer[binding] // during a remount: the one to come
 	caps     atomic.Uint64           // of the last binding
 	gone     atomic.Bool             // unmounted
+	leaving  atomic.Bool             // being unmounted: nothing is read ahead or written behind
+	asyncs   atomic.Int32            // reads ahead and writes behind under way
 	opseq    atomic.Uint64
 	started  atomic.Uint64 // mutators begun
 	finished atomic.Uint64 // mutators whose results are in the caches
@@ -386,6 +388,8 @@ func (fs *VFS) unmountLocked(ctx context.Context, m *Mount, force bool) error {
 			return fmt.Errorf("unmount %s: %w", m.dir, err)
 		}
 	}
+	m.leaving.Store(true)
+	defer m.leaving.Store(false)
 	var drop []*Vnode
 	for try := 0; ; try++ {
 		fs.mu.Lock() // a walk that meets vnodes half gone waits for it
@@ -394,7 +398,7 @@ func (fs *VFS) unmountLocked(ctx context.Context, m *Mount, force bool) error {
 			break
 		}
 		fs.mu.Unlock()
-		if try == busyTries {
+		if try >= busyTries && (m.asyncs.Load() == 0 || ctx.Err() != nil) {
 			return fmt.Errorf("%s is in use: %w", m.dir, abi.EBUSY)
 		}
 		time.Sleep(time.Millisecond) // a stat in progress is no reason to refuse

@@ -14,8 +14,8 @@ import (
 // the file system's, or newer (dirty). Clean ones can be dropped at any time.
 
 const (
-	readAhead   = 32   // pages that a miss reads at least
-	writeBehind = 1024 // dirty pages of one file that start a write-back
+	writeBehind = 1024            // dirty pages of one file that are written behind
+	writeNow    = 4 * writeBehind // and which their writer has to write himself
 	maxPagerRun = leafPages
 )
 
@@ -40,16 +40,17 @@ func (v *Vnode) readMiss(ctx context.Context, dst []byte, off int64) (int, error
 	}
 	dst = dst[:min(int64(len(dst)), va.Size-off)]
 	v.m.vfs.cnt.pgMisses.Inc()
+	ahead := v.pages().ra.miss(off/pageSize, (off+int64(len(dst))-1)/pageSize)
 	done := 0
 	for done < len(dst) {
 		at := off + int64(done)
 		// No more at a time than may be in memory at once.
 		n := int(min(int64(len(dst)-done), maxXfer-at%maxXfer))
-		err := v.fill(ctx, b, at/pageSize, (at+int64(n)-1)/pageSize, va.Size)
+		err := v.fill(ctx, b, at/pageSize, (at+int64(n)-1)/pageSize, va.Size, ahead)
 		if err == nil && !v.pages().has(at, n) {
 			// Memory is so short that one page took the place of another.
 			n = min(n, pageSize-int(at&(pageSize-1)))
-			err = v.fill(ctx, b, at/pageSize, at/pageSize, va.Size)
+			err = v.fill(ctx, b, at/pageSize, at/pageSize, va.Size, 1)
 		}
 		if err != nil {
 			return done, short(done, err)
@@ -60,9 +61,10 @@ func (v *Vnode) readMiss(ctx context.Context, dst []byte, off int64) (int, error
 	return done, nil
 }
 
-// fill brings the missing ones of pages first to last into memory, and some
-// after them. Preconditions: v is locked exclusively, first lies in the file.
-func (v *Vnode) fill(ctx context.Context, b *binding, first, last, size int64) error {
+// fill brings the missing ones of pages first to last into memory, and ahead
+// pages from the first of them. Preconditions: v is locked exclusively, first
+// lies in the file.
+func (v *Vnode) fill(ctx context.Context, b *binding, first, last, size, ahead int64) error {
 	d := v.pages()
 	end := (size - 1) / pageSize // the last page that has contents
 	for n := first; n <= min(last, end); n++ {
@@ -70,7 +72,7 @@ func (v *Vnode) fill(ctx context.Context, b *binding, first, last, size int64) e
 			continue
 		}
 		run := n
-		stop := min(end, max(last, n+readAhead-1), n+maxPagerRun-1)
+		stop := min(end, max(last, n+ahead-1), n+maxPagerRun-1)
 		for run < stop && d.page(run+1) == nil {
 			run++
 		}
@@ -130,7 +132,7 @@ func (v *Vnode) pagerWrite(ctx context.Context, b *binding, c *abi.Caller, src [
 		n := min(len(src)-done, pageSize-o)
 		p := d.page(pn)
 		if p == nil && (o > 0 || n < pageSize) && pn*pageSize < size {
-			if err := v.fill(ctx, b, pn, pn, size); err != nil {
+			if err := v.fill(ctx, b, pn, pn, size, raInit); err != nil {
 				return done, short(done, err)
 			}
 			p = d.page(pn)
@@ -153,6 +155,9 @@ func (v *Vnode) pagerWrite(ctx context.Context, b *binding, c *abi.Caller, src [
 			v.touch(size, abi.SetMtime, v.m.vfs.o.Now())
 		}
 		if d.ndirty >= writeBehind {
+			d.behind.Store(true)
+		}
+		if d.ndirty >= writeNow {
 			if err := v.writePages(ctx, b, c, d); err != nil {
 				return done, short(done, err)
 			}

@@ -27,6 +27,8 @@ func (v *Vnode) read(ctx context.Context, dst []byte, off int64) (int, error) {
 	v.mu.RUnlock()
 	if err == errMiss {
 		n, err = v.readMiss(ctx, dst, off)
+	} else if err == nil {
+		v.ahead(off, n)
 	}
 	if err == nil {
 		v.accessed()

@@ -110,10 +110,10 @@ type fsType struct {
 
 // counters are the event counters of this package.
 type counters struct {
-	lookups, opens, mutations, stale, reclaims, restarts *modapi.Counter
-	ncHits, ncMisses, ncNegHits, ncEvicted               *modapi.Counter
-	pgReads, pgWrites, pgMisses, pgWritten, pgEvicted    *modapi.Counter
-	dirHits, dirMisses                                   *modapi.Counter
+	lookups, opens, mutations, stale, reclaims, restarts       *modapi.Counter
+	ncHits, ncMisses, ncNegHits, ncEvicted                     *modapi.Counter
+	pgReads, pgWrites, pgMisses, pgWritten, pgEvicted, pgAhead *modapi.Counter
+	dirHits, dirMisses                                         *modapi.Counter
 }
 
 // New makes a VFS without mounts and types. The component slot starts empty,
@@ -167,7 +167,7 @@ func New(o Options) *VFS {
 		ncHits: e("namecache", "hits"), ncMisses: e("namecache", "misses"),
 		ncNegHits: e("namecache", "neg_hits"), ncEvicted: e("namecache", "evictions"),
 		pgReads: e("pagecache", "reads"), pgWrites: e("pagecache", "writes"), pgMisses: e("pagecache", "misses"),
-		pgWritten: e("pagecache", "pages_written"), pgEvicted: e("pagecache", "evictions"),
+		pgWritten: e("pagecache", "pages_written"), pgEvicted: e("pagecache", "evictions"), pgAhead: e("pagecache", "readahead"),
 		dirHits: e("vfs", "dir_hits"), dirMisses: e("vfs", "dir_misses"),
 	}
 	fs.mem = &memory{limit: max(o.MemLimit, pageSize)}
