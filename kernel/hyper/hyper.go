@@ -1,7 +1,7 @@
 // Package hyper is what the kernel asks of its host: the hypercalls
 // (rumpuser(3)), and starting component processes.
 //
-// The kernel itself opens no host file, starts no process and reads no
+// The kernel itself opens no host file but through OpenFile, starts no process and reads no
 // environment; who embeds it passes a Hyper. New gives the plain one of an
 // embedder: this process's clock, environment and host name, and no component
 // processes.
@@ -35,6 +35,11 @@ type Hyper interface {
 	// Load starts a plugin instance: the process is up and its modules can be
 	// listed, but none is initialised. Errors say in one line what is wrong.
 	Load(ctx context.Context, s PluginSpec) (Plugin, error)
+	// OpenFile opens a file or block device of the host (rumpuser_open).
+	OpenFile(ctx context.Context, o FileOpen) (File, error)
+	// RemoveFile removes a file that the kernel made on the host, durably. That
+	// there is none is no error.
+	RemoveFile(path string) error
 }
 
 // PluginSpec says what to start.
