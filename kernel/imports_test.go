@@ -27,6 +27,7 @@ var kernelOrder = [][]string{
 	{"journal"},
 	{"modproxy"},
 	{"bio"},
+	{"etfs"},
 	{"dev"},
 	{"file"},
 	{"kprintf"},
