@@ -110,6 +110,7 @@ const (
 	OpModSyscall                                  // Object: number, ModSyscallReq, bytes in the payload -> NumRes, bytes in the payload
 	OpHello                                       // a client: HelloReq -> HelloRes
 	OpSyscall                                     // a client: SyscallReq, In in the payload -> SyscallRes, Out in the payload
+	OpSignal                                      // one-way, to a client: SignalMsg
 )
 
 // Upcalls. Object is the module's index unless the comment says otherwise.
@@ -226,6 +227,7 @@ var ops = [...]opInfo{
 	{OpModSyscall, "module-syscall", ClassBlock, true},
 	{OpHello, "hello", ClassAdmin, false},
 	{OpSyscall, "syscall", ClassBlock, false},
+	{OpSignal, "signal", ClassSpin, false},
 
 	{OpAttachFS, "attach-fs", ClassAdmin, true},
 	{OpAttachChr, "attach-chr", ClassAdmin, true},
@@ -288,7 +290,7 @@ func (o Op) Keeps() bool {
 // Oneway reports whether o has no reply.
 func (o Op) Oneway() bool {
 	switch o {
-	case OpCancel, OpEvcnt, OpReady, OpDevReady, OpLog:
+	case OpCancel, OpEvcnt, OpReady, OpDevReady, OpLog, OpSignal:
 		return true
 	}
 	return false

@@ -38,7 +38,7 @@ var messages = []message{
 	new(OptReq), new(RoutesMsg), new(IfConfig), new(IfName), new(IfStats),
 	new(DevReq), new(ModSyscallReq), new(HelloReq), new(HelloRes), new(SyscallReq), new(SyscallRes),
 	new(AttachFSReq), new(AttachChrReq), new(AttachDomainReq), new(SysctlReq), new(EvcntMsg), new(ReadyMsg), new(DevReadyMsg), new(LogMsg),
-	new(InfoRes), new(InitReq),
+	new(InfoRes), new(InitReq), new(SignalMsg),
 }
 
 func name(m message) string { return reflect.TypeOf(m).Elem().Name() }
