@@ -33,11 +33,14 @@ type client struct {
 	pass    *ring.Passer // conn's socket, nil if it is no unix socket
 	mem     atomic.Int64 // bytes that calls in flight hold
 
+	// proc is the process, once the client is let in: what every call begins
+	// with, without a lock.
+	proc atomic.Pointer[Proc]
+
 	mu    sync.Mutex
 	hello bool // protected by mu: HELLO came
 	in    bool // protected by mu: let in, counted as a client
 	ended bool // protected by mu: the connection is over
-	proc  Proc // protected by mu
 }
 
 func newClient(s *server, nc net.Conn, p Peer, door *atomic.Int32, refusal error) *client {
@@ -47,6 +50,10 @@ func newClient(s *server, nc net.Conn, p Peer, door *atomic.Int32, refusal error
 		nc = c.pass
 	}
 	c.conn = stream.New(nc, stream.HandlerFunc(func(ctx context.Context, r *stream.Request) {
+		if p := c.proc.Load(); p != nil && r.Header.Op == wire.OpSyscall {
+			c.syscall(ctx, *p, r)
+			return
+		}
 		<-ready // conn is set
 		c.serve(ctx, r)
 	}), stream.Options{Workers: MaxCalls, MaxRequests: MaxCalls, MaxCalls: 1,
@@ -69,10 +76,10 @@ func (c *client) run() {
 	t.Stop()
 	c.mu.Lock()
 	c.ended = true
-	p, in := c.proc, c.in
+	in := c.in
 	c.mu.Unlock()
-	if p != nil {
-		if err := p.Close(); err != nil {
+	if p := c.proc.Load(); p != nil {
+		if err := (*p).Close(); err != nil {
 			c.s.opt.Log.Warn("a client's process did not end well", "client", c.peer, "error", err)
 		}
 	}
@@ -95,18 +102,11 @@ func (c *client) run() {
 	}
 }
 
-// serve is one request, in a goroutine of its own.
+// serve is one request that is not a call of a client that has been let in.
 func (c *client) serve(ctx context.Context, r *stream.Request) {
 	switch r.Header.Op {
 	case wire.OpSyscall:
-		c.mu.Lock()
-		p := c.proc
-		c.mu.Unlock()
-		if p == nil {
-			c.lie(r, "a system call before HELLO")
-			return
-		}
-		c.syscall(ctx, p, r)
+		c.lie(r, "a system call before HELLO")
 	case wire.OpHello:
 		c.greet(ctx, r)
 	default:
@@ -189,7 +189,8 @@ func (c *client) admit(ctx context.Context) (pid int32, err error) {
 	if err == nil {
 		c.mu.Lock()
 		if !c.ended {
-			c.proc, c.in = p, true
+			c.in = true
+			c.proc.Store(&p)
 			c.mu.Unlock()
 			c.door.Add(-1)
 			c.s.cnt.clients.Inc()
@@ -223,9 +224,15 @@ func (c *client) syscall(ctx context.Context, p Proc, r *stream.Request) {
 		*k = call{res: k.res[:0]}
 		callPool.Put(k)
 	}()
-	if err := k.req.Parse(r.Args); err != nil {
+	if err := k.req.ParseInPlace(r.Args); err != nil {
 		c.lie(r, err.Error())
 		return
+	}
+	h := handling(k.req.Num)
+	if h&keepsPath != 0 {
+		for i := range k.req.Path {
+			k.req.Path[i] = strings.Clone(k.req.Path[i])
+		}
 	}
 	need := int64(len(r.Payload)) + int64(r.Header.ReplyLen)
 	if need > 4096 {
@@ -236,15 +243,10 @@ func (c *client) syscall(ctx context.Context, p Proc, r *stream.Request) {
 			return
 		}
 	}
-	// Bytes in shared memory, which the client can change at any time, are for
-	// calls that move them once and never look at them.
 	var out []byte
-	switch k.req.Num {
-	case abi.SYS_write, abi.SYS_pwrite:
-	case abi.SYS_read, abi.SYS_pread:
+	if h&inPlace != 0 {
 		out = r.Room(int(r.Header.ReplyLen))
-		fallthrough
-	default:
+	} else {
 		r.Own()
 	}
 	k.a = abi.Sysargs{A: k.req.A, Path: k.req.Path, Addr: k.req.Addr, In: r.Payload}
@@ -271,6 +273,28 @@ func (c *client) syscall(ctx context.Context, p Proc, r *stream.Request) {
 		payload = k.iov[:]
 	}
 	r.Reply(0, k.res, payload)
+}
+
+// How the memory of a system call is handled.
+const (
+	// inPlace: In and Out are shared memory if there is any, which the client
+	// can change at any time. For calls that move bytes once, and never look
+	// at them or at what they have written.
+	inPlace = 1 << iota
+	// keepsPath: paths are copied, for who may hold on to them or to a part.
+	keepsPath
+)
+
+// handling is how the memory of call num is handled.
+func handling(num int32) int {
+	switch num {
+	case abi.SYS_read, abi.SYS_pread, abi.SYS_write, abi.SYS_pwrite, abi.SYS_fstat, abi.SYS_getdents,
+		abi.SYS_stat, abi.SYS_lstat, abi.SYS_fstatat:
+		return inPlace
+	case abi.SYS_access, abi.SYS_faccessat:
+		return 0
+	}
+	return keepsPath
 }
 
 // errorReply is an error as Reply takes it: the number and, if there is more to

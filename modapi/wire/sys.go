@@ -3,6 +3,8 @@ package wire
 import (
 	"encoding/binary"
 	"slices"
+	"strings"
+	"unsafe"
 
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
 )
@@ -157,15 +159,28 @@ func (m *SyscallReq) Append(b []byte) []byte {
 
 // Parse decodes m from all of b.
 func (m *SyscallReq) Parse(b []byte) error {
+	if !m.parse(b) {
+		c := coder{b: b, dec: true} // it says what is wrong
+		m.code(&c)
+		return c.end()
+	}
+	for i := range m.Path {
+		m.Path[i] = strings.Clone(m.Path[i])
+	}
+	return nil
+}
+
+// ParseInPlace is Parse whose paths are b's own bytes: they must not be used
+// once b changes. A call that only looks paths up needs no copies of them.
+func (m *SyscallReq) ParseInPlace(b []byte) error {
 	if m.parse(b) {
 		return nil
 	}
-	c := coder{b: b, dec: true} // it says what is wrong
-	m.code(&c)
-	return c.end()
+	return m.Parse(b)
 }
 
-// parse is Parse of what is well formed; false leaves m in any state.
+// parse decodes what is well formed, with paths in place; false leaves m in any
+// state.
 func (m *SyscallReq) parse(b []byte) bool {
 	if len(b) < sysHead {
 		return false
@@ -182,7 +197,7 @@ func (m *SyscallReq) parse(b []byte) bool {
 		if p, b, ok = piece(b, maxPath); !ok {
 			return false
 		}
-		m.Path[i] = string(p)
+		m.Path[i] = unsafe.String(unsafe.SliceData(p), len(p))
 	}
 	m.Addr, b, ok = piece(b, abi.SockaddrMaxLen)
 	return ok && len(b) == 0
