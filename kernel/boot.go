@@ -135,6 +135,9 @@ func (k *Kernel) initCore() {
 	k.Files.Max.Store(DefaultMaxFiles)
 	k.Pipes = file.NewPipes(k.Files, k.hyp.Now)
 	k.Procs = proc.NewTable(k.Files)
+	if m := k.sigmodel.Load(); m != nil {
+		k.Procs.SetSigmodel(*m)
+	}
 	k.step("limits")
 	k.step("scheduler")
 	k.attachCPUs()
@@ -226,6 +229,7 @@ func (k *Kernel) initCore() {
 		VFSInit:    vfs.NewCwdinfo,
 		VFSRelease: func(c *vfs.Cwdinfo) { c.Release() },
 		Exit:       k.VFS.UnlockAll,
+		Panic:      func(why string) { k.Panic("%s", why) },
 	})
 	k.step("pipe")
 	k.sysctlInit()

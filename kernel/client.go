@@ -3,6 +3,7 @@ package kernel
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,6 +18,8 @@ import (
 type Proc struct {
 	k *Kernel
 	p atomic.Pointer[proc.Proc] // lwproc_attach changes it
+
+	tell atomic.Pointer[func(abi.Siginfo, bool)] // see OnSignal
 }
 
 // NewProc makes a process. ESRCH when the kernel does not run.
@@ -56,9 +59,10 @@ func (p *Proc) Syscall(ctx context.Context, num int, a *abi.Sysargs) error {
 	if num == abi.SYS_lwproc_attach {
 		return p.attach(ctx, a)
 	}
-	l, err := p.p.Load().Enter()
+	q := p.p.Load()
+	l, err := q.Enter()
 	if err != nil {
-		return err
+		return gone(q)
 	}
 	defer l.Leave()
 	return p.k.call(ctx, l, num, a)
@@ -67,18 +71,38 @@ func (p *Proc) Syscall(ctx context.Context, num int, a *abi.Sysargs) error {
 // call makes one system call for an lwp that has begun.
 func (k *Kernel) call(ctx context.Context, l *proc.Lwp, num int, a *abi.Sysargs) (err error) {
 	exit := l.Proc.Context()
-	if ctx.Done() == nil { // nothing of the caller's to wait for: the process's end does
+	if l.Proc.Stopped() {
+		if err := l.Proc.AwaitCont(ctx.Done()); err != nil {
+			return abi.ErrnoOf(ctx.Err())
+		}
+	}
+	// Not Done: a remote caller's context makes a channel for who asks.
+	if ctx == background && !l.Proc.Catches() && !sigwaits(num) { // nothing of the caller's to wait for: the process's end does
 		err = k.dispatch(exit, l, num, a)
 	} else {
-		x := &callCtx{Context: ctx, exit: exit, l: l, num: num}
+		x := callCtxs.Get().(*callCtx)
+		x.Context, x.exit, x.l, x.num = ctx, exit, l, num
 		err = k.dispatch(x, l, num, a)
 		x.end()
 	}
 	k.leave()
 	if err != nil && exit.Err() != nil && abi.ErrnoOf(err) == abi.EINTR {
-		return fmt.Errorf("process %d has exited: %w", l.Proc.Pid, abi.ESRCH)
+		return gone(l.Proc)
 	}
 	return err
+}
+
+// sigwaits are the calls that signals end also in a process without handlers.
+func sigwaits(num int) bool {
+	return num == abi.SYS_sigsuspend || num == abi.SYS___sigtimedwait
+}
+
+// gone is the error of a call of a process that has ended.
+func gone(p *proc.Proc) error {
+	if sig := p.EndSignal(); sig != 0 {
+		return fmt.Errorf("process %d was ended by %s: %w", p.Pid, abi.SignalName(sig), abi.ESRCH)
+	}
+	return fmt.Errorf("process %d has exited: %w", p.Pid, abi.ESRCH)
 }
 
 // leave runs what waits for somebody to leave the kernel, if the kernel has no
@@ -89,10 +113,16 @@ func (k *Kernel) leave() {
 	}
 }
 
+// background is the context of most calls of embedded programs.
+var background = context.Background()
+
 // dispatch makes the call here, or passes it to whom SysproxySet has put in the
 // way.
 func (k *Kernel) dispatch(ctx context.Context, l *proc.Lwp, num int, a *abi.Sysargs) error {
 	if h := k.sysproxy.Load(); h != nil {
+		for i := range a.Path { // sysproxy reuses their memory
+			a.Path[i] = strings.Clone(a.Path[i])
+		}
 		return h.fn(ctx, h.arg, l.Caller(), num, a, func() error { return k.sys.Call(ctx, l, num, a) })
 	}
 	return k.sys.Call(ctx, l, num, a)
@@ -111,7 +141,8 @@ func (p *Proc) Close() error {
 
 // callCtx is the context of one call: it ends with the caller's and with the
 // process. A call that waits for nothing asks for neither, which is why the two
-// are joined only when somebody wants to wait.
+// are joined only when somebody wants to wait. One that nobody has asked
+// anything is used again.
 type callCtx struct {
 	context.Context // the caller's
 	exit            context.Context
@@ -121,13 +152,25 @@ type callCtx struct {
 	mu     sync.Mutex
 	joined context.Context // protected by mu; nil until it is wanted
 	stop   func()          // protected by mu
+	cancel func()          // set once, before a signal can come
 	over   bool            // protected by mu: the call has returned
+	asked  bool            // protected by mu: somebody may have kept it, or one derived from it
 }
+
+var callCtxs = sync.Pool{New: func() any { return new(callCtx) }}
+
+// canceled is what the context of a call that is over belongs to.
+var canceled = func() context.Context {
+	ctx, cancel := context.WithCancel(background)
+	cancel()
+	return ctx
+}()
 
 // join makes the context that both end.
 func (x *callCtx) join() context.Context {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	x.asked = true
 	if x.joined == nil {
 		ctx, cancel := context.WithCancel(x.Context)
 		x.joined = ctx
@@ -137,12 +180,16 @@ func (x *callCtx) join() context.Context {
 			stop := context.AfterFunc(x.exit, cancel)
 			x.stop = func() { stop(); cancel() }
 			if x.l != nil {
-				x.l.Waits(x.num)
+				x.cancel = cancel
+				x.l.Waits(x.num, x)
 			}
 		}
 	}
 	return x.joined
 }
+
+// Interrupt ends the wait: a signal was delivered.
+func (x *callCtx) Interrupt() { x.cancel() }
 
 // Done is closed when one of the two ends, or the call.
 func (x *callCtx) Done() <-chan struct{} { return x.join().Done() }
@@ -167,6 +214,7 @@ func (x *callCtx) Err() error {
 // they need no goroutine.
 func (x *callCtx) Value(key any) any {
 	x.mu.Lock()
+	x.asked = true
 	j := x.joined
 	x.mu.Unlock()
 	if j != nil {
@@ -178,6 +226,12 @@ func (x *callCtx) Value(key any) any {
 // end is the end of the call.
 func (x *callCtx) end() {
 	x.mu.Lock()
+	if !x.asked {
+		x.Context, x.exit, x.l = canceled, canceled, nil
+		x.mu.Unlock()
+		callCtxs.Put(x)
+		return
+	}
 	x.over = true
 	stop := x.stop
 	x.mu.Unlock()

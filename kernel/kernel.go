@@ -124,7 +124,8 @@ type Kernel struct {
 	sys         *syscall.Kernel
 	forks       forks
 	sysproxy    atomic.Pointer[sysproxyHook]
-	howto       atomic.Int64 // boothowto
+	sigmodel    atomic.Pointer[proc.Sigmodel] // nil until SetSigmodel
+	howto       atomic.Int64                  // boothowto
 	aiodoned    atomic.Pointer[kthread.Workqueue]
 	Ksyms       *ksyms.Table
 	Iostat      *iostat.Set

@@ -92,6 +92,10 @@ func (p *Proc) attach(ctx context.Context, a *abi.Sysargs) error {
 		f.p.Exit(ctx)
 		return abi.EBUSY
 	}
+	if fn := p.tell.Load(); fn != nil {
+		old.SetTell(nil)
+		f.p.SetTell(*fn)
+	}
 	if old.Context().Err() != nil { // the client has ended meanwhile
 		f.p.Exit(ctx)
 		return abi.ESRCH

@@ -95,7 +95,7 @@ func (k *Knote) setLocked(ev *abi.Kevent) {
 	}
 	k.udata = ev.Udata
 	k.flags = k.flags&abi.EV_EOF | ev.Flags&(abi.EV_ONESHOT|abi.EV_CLEAR|abi.EV_DISPATCH)
-	if ev.Filter == abi.EVFILT_TIMER {
+	if ev.Filter == abi.EVFILT_TIMER || ev.Filter == abi.EVFILT_SIGNAL {
 		k.flags |= abi.EV_CLEAR
 	}
 }

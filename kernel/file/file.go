@@ -90,6 +90,8 @@ type File struct {
 	flags  atomic.Uint32
 	refs   atomic.Int32
 	flight atomic.Int32 // of them, references of messages in flight
+	owner  atomic.Int32 // who gets SIGIO
+	async  atomic.Pointer[async]
 
 	OffMu  sync.Mutex
 	Offset int64 // protected by OffMu
@@ -106,7 +108,8 @@ func (*lastContext) Done() <-chan struct{}       { return nil }
 func (*lastContext) Err() error                  { return nil }
 
 // Flags that fcntl(F_SETFL) can change.
-const settable = abi.O_APPEND | abi.O_NONBLOCK | abi.O_ASYNC | abi.O_SYNC | abi.O_DSYNC | abi.O_DIRECT
+// O_ASYNC is SetAsync's.
+const settable = abi.O_APPEND | abi.O_NONBLOCK | abi.O_SYNC | abi.O_DSYNC | abi.O_DIRECT
 
 // Flags are the O_* flags of the open, access mode included.
 func (f *File) Flags() int { return int(f.flags.Load()) }
@@ -151,6 +154,9 @@ func (f *File) Release(ctx context.Context) error {
 	}
 	if f.table != nil {
 		f.table.n.Add(-1)
+	}
+	if f.async.Load() != nil {
+		_ = f.SetAsync(nil)
 	}
 	f.last.Context = ctx
 	return f.Ops.Close(&f.last, f)

@@ -68,6 +68,7 @@ const (
 	Rlimit       Action = "rlimit"     // process scope: raise a hard limit
 	KeventFilter Action = "kevent"     // process scope: watch another one's process
 	Setlogin     Action = "setlogin"   // process scope
+	Signal       Action = "signal"     // process scope: send one; SignalArg
 	PrivPort     Action = "privport"   // network scope: bind below 1024
 	Ifconfig     Action = "ifconfig"   // network scope
 	RawSock      Action = "rawsock"    // network scope
@@ -99,6 +100,27 @@ type VnodeArg struct {
 	FSErr error // what the permissions of the file say
 }
 
+// SignalArg goes with Signal.
+type SignalArg struct {
+	Target      *abi.Cred
+	Sig         int
+	SameSession bool
+}
+
+// signals is what everybody may send (NetBSD's signal_listener_cb): signals to
+// processes of the same user, and SIGCONT in the own session.
+func signals(c *abi.Cred, act Action, arg any) Decision {
+	a, ok := arg.(*SignalArg)
+	switch {
+	case act != Signal || !ok:
+	case c.Ruid == a.Target.Ruid, c.Euid == a.Target.Ruid, c.Ruid == a.Target.Euid, c.Euid == a.Target.Euid:
+		return Allow
+	case a.Sig == abi.SIGCONT && a.SameSession:
+		return Allow
+	}
+	return Defer
+}
+
 // Auth is a kernel's set of listeners.
 type Auth struct {
 	mu        sync.Mutex
@@ -108,11 +130,12 @@ type Auth struct {
 
 type entry struct{ fn Listener }
 
-// New makes an Auth without models. Its one listener is that of devices: their
+// New makes an Auth without models. It has two listeners. That of devices: their
 // nodes' permissions say who may open them, so it allows (NetBSD's
-// rawio_listener_cb).
+// rawio_listener_cb). And that of signals.
 func New() *Auth {
 	a := new(Auth)
+	a.Listen(Process, signals)
 	a.Listen(Device, func(_ *abi.Cred, act Action, _ any) Decision {
 		if act == RawIO {
 			return Allow

@@ -14,8 +14,8 @@ const (
 )
 
 // Rfork makes a child of p (rump_lwproc_rfork): the same credentials, working
-// directory (a copy), process group, session and limits; descriptors as flags
-// say. It has no lwp yet. EINVAL for both flags or others; ESRCH if p has
+// directory (a copy), process group, session, limits, signal dispositions and
+// mask; descriptors as flags say. It has no lwp yet. EINVAL for both flags or others; ESRCH if p has
 // ended; EAGAIN.
 func (p *Proc) Rfork(flags int) (*Proc, error) {
 	if flags&^(RFFDG|RFCFDG) != 0 || flags == RFFDG|RFCFDG {
@@ -43,6 +43,7 @@ func (p *Proc) Rfork(flags int) (*Proc, error) {
 		fd.Release(p.ctx)
 		return nil, err
 	}
+	p.inheritSignals(c)
 	if cwd != nil {
 		c.mu.Lock()
 		c.cwd.CompareAndSwap(nil, cwd.Copy())

@@ -22,6 +22,16 @@ type Lwp struct {
 	Proc   *Proc
 	caller abi.Caller
 
+	// Protected by Proc.sigMu, but sigseq, which belongs to who makes the call.
+	waitNum     int         // the call that it waits in
+	waiter      Interrupter // which a signal ends
+	interrupted bool        // by one already
+	mask        abi.Sigset  // an lwp of NewLwp has its own
+	masked      bool        // the mask is tmpmask for this call
+	tmpmask     abi.Sigset
+	pend        sigpend // for it alone; only an lwp of NewLwp has any
+	sigseq      uint64  // Proc.sigseq when the call began
+
 	owned    bool        // made by NewLwp
 	busy     atomic.Bool // in a call
 	released atomic.Bool
@@ -51,7 +61,15 @@ func (p *Proc) NewLwp() (*Lwp, error) {
 	}
 	lid := p.lid()
 	p.owned.Add(1)
-	return &Lwp{Lid: lid, Proc: p, owned: true, caller: abi.Caller{Pid: p.Pid, Lid: lid}}, nil
+	l := &Lwp{Lid: lid, Proc: p, owned: true, caller: abi.Caller{Pid: p.Pid, Lid: lid}}
+	p.sigMu.Lock()
+	l.mask = p.sig.mask
+	if p.sig.owned == nil {
+		p.sig.owned = make(map[int32]*Lwp)
+	}
+	p.sig.owned[lid] = l
+	p.sigMu.Unlock()
+	return l, nil
 }
 
 // Begin begins a system call of an lwp that NewLwp made. ESRCH if its process
@@ -83,6 +101,9 @@ func (l *Lwp) Release(ctx context.Context) error {
 		return abi.EBUSY
 	}
 	l.released.Store(true) // and busy for ever
+	l.Proc.sigMu.Lock()
+	delete(l.Proc.sig.owned, l.Lid)
+	l.Proc.sigMu.Unlock()
 	l.Proc.lwpDied()
 	if l.Proc.owned.Add(-1) == 0 && l.Proc.lastLwp.Load() {
 		l.Proc.Exit(ctx)
@@ -101,6 +122,9 @@ func (l *Lwp) refresh() {
 	}
 	if n := p.fsize.Load(); l.caller.Fsize != n {
 		l.caller.Fsize = n
+	}
+	if n := p.sigseq.Load(); l.sigseq != n {
+		l.sigseq = n
 	}
 }
 

@@ -22,11 +22,13 @@ func (p *Proc) Watch(k *event.Knote) error {
 // noteExit tells who watches that the process has ended. Preconditions: it has
 // left the table.
 func (p *Proc) noteExit() {
+	status := p.status()
 	p.Notes.Each(func(k *event.Knote) {
 		k.Update(func(n *event.Happened) {
 			n.Flags |= abi.EV_EOF | abi.EV_ONESHOT
 			if n.Asked&abi.NOTE_EXIT != 0 {
 				n.Fflags |= abi.NOTE_EXIT
+				n.Data = int64(status)
 			}
 			n.Active = n.Fflags != 0
 		})
@@ -39,34 +41,46 @@ type Wait struct {
 	Num int // of the call
 }
 
-// Waits notes that the lwp's call waits for something, until Woke. It costs
-// nothing for calls that never wait, which do not call it.
-func (l *Lwp) Waits(num int) {
+// Waits notes that the lwp's call waits for something, until Woke, and that w
+// ends the wait if a signal interrupts it. It costs nothing for calls that never
+// wait, which do not call it.
+func (l *Lwp) Waits(num int, w Interrupter) {
 	p := l.Proc
-	p.waitMu.Lock()
-	if p.waits == nil {
-		p.waits = make(map[int32]int)
+	p.sigMu.Lock()
+	if p.sig.waits == nil {
+		p.sig.waits = make(map[int32]*Lwp)
 	}
-	p.waits[l.Lid] = num
-	p.waitMu.Unlock()
+	p.sig.waits[l.Lid] = l
+	l.waitNum, l.waiter, l.interrupted = num, w, false
+	h := &p.sig.hung
+	if h.seq > l.sigseq && (h.l == nil || h.l == l) && !l.maskLocked().Has(h.sig) && (!h.restart || neverRestarts(num)) {
+		l.interrupted = true
+		*h = hung{}
+	}
+	now := l.interrupted
+	p.sigMu.Unlock()
+	if now {
+		w.Interrupt()
+	}
 }
 
 // Woke ends what Waits began.
 func (l *Lwp) Woke() {
 	p := l.Proc
-	p.waitMu.Lock()
-	delete(p.waits, l.Lid)
-	p.waitMu.Unlock()
+	p.sigMu.Lock()
+	delete(p.sig.waits, l.Lid)
+	l.waiter = nil
+	p.sigMu.Unlock()
 }
 
 // Waiting lists the lwps of the process that wait in system calls, by lid.
 func (p *Proc) Waiting() []Wait {
-	p.waitMu.Lock()
-	ws := make([]Wait, 0, len(p.waits))
-	for lid, num := range p.waits {
-		ws = append(ws, Wait{lid, num})
+	p.sigMu.Lock()
+	ws := make([]Wait, 0, len(p.sig.waits))
+	for lid, l := range p.sig.waits {
+		ws = append(ws, Wait{lid, l.waitNum})
 	}
-	p.waitMu.Unlock()
+	p.sigMu.Unlock()
 	slices.SortFunc(ws, func(a, b Wait) int { return int(a.Lid) - int(b.Lid) })
 	return ws
 }

@@ -22,9 +22,13 @@
 // that waits in system calls end with EINTR; when the last call has returned
 // its descriptors are closed and it leaves the table. Exit waits for that.
 //
-// Lock order: Table.mu before Proc.mu; both are leaves towards everything
-// else. Descriptors and the working directory lock for themselves. Entering and
-// leaving a call takes no lock.
+// Signals: see Proc.Signal. What a client's handlers would do happens in the
+// client; the kernel keeps dispositions, masks and what is pending, and
+// interrupts waits.
+//
+// Lock order: Table.mu before Proc.mu and Proc.sigMu; all are leaves towards
+// everything else. Descriptors and the working directory lock for themselves.
+// Entering and leaving a call takes no lock.
 package proc
 
 import (
@@ -57,6 +61,8 @@ type Table struct {
 	Uids   *uidinfo.Table
 	hooks  Hooks
 	closed bool // protected by mu
+
+	sigmodel atomic.Int32 // a Sigmodel, sigUnset until somebody has set it
 }
 
 // Hooks are set by the assembly: what the VFS does for processes
@@ -64,7 +70,8 @@ type Table struct {
 type Hooks struct {
 	VFSInit    func() *vfs.Cwdinfo
 	VFSRelease func(*vfs.Cwdinfo)
-	Exit       func(pid int32) // before its descriptors are closed
+	Exit       func(pid int32)  // before its descriptors are closed
+	Panic      func(why string) // a signal with the model SigPanic
 }
 
 // Proc is a process (struct proc).
@@ -95,8 +102,13 @@ type Proc struct {
 	mu     sync.Mutex // over making and taking away cwd
 	limits Limits     // protected by mu
 
-	waitMu sync.Mutex    // a leaf
-	waits  map[int32]int // protected by waitMu; the call that each lwp waits in, by lid
+	sigMu    sync.Mutex    // a leaf, but that a parent's is locked before its child's
+	sig      sigctx        // protected by sigMu
+	sigseq   atomic.Uint64 // signals that hung, see hung
+	catches  atomic.Bool   // there has been a handler
+	stopped  atomic.Bool   // by a signal
+	sigNotes event.Klist   // EVFILT_SIGNAL
+	kids     event.Selinfo // wait4
 
 	uid     uint32                      // counted for this user, protected by mu
 	counted bool                        // protected by mu
@@ -112,6 +124,7 @@ const exiting = 1 << 62
 // NewTable makes a table with proc0 in it.
 func NewTable(files *file.Table) *Table {
 	t := &Table{procs: make(map[int32]*Proc), pgrps: make(map[int32]*Pgrp), next: 1, files: files, Uids: new(uidinfo.Table)}
+	t.sigmodel.Store(int32(sigUnset))
 	p := t.make(0, "kernel", abi.Root, file.NewFiledesc(math.MaxInt32))
 	p.limits = limits0()
 	_ = p.bornLocked(&p.limits) // root has no limit
@@ -133,6 +146,7 @@ func (t *Table) make(pid int32, name string, cred *abi.Cred, fd *file.Filedesc) 
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.name.Store(&name)
 	p.cred.Store(cred)
+	p.sig.model = sigUnset
 	return p
 }
 
@@ -303,16 +317,21 @@ func (l *Lwp) Leave() {
 // descriptors closed. Calling it again waits for the same end, at most as long
 // as ctx lasts.
 func (p *Proc) Exit(ctx context.Context) {
+	p.end()
+	select {
+	case <-p.done:
+	case <-ctx.Done():
+	}
+}
+
+// end begins the end of the process, and does not wait for it.
+func (p *Proc) end() {
 	if was := p.state.Or(exiting); was&exiting == 0 {
 		if was == 0 {
 			p.once.Do(func() { close(p.idle) })
 		}
 		p.cancel()
-		go p.reap(context.WithoutCancel(ctx))
-	}
-	select {
-	case <-p.done:
-	case <-ctx.Done():
+		go p.reap(context.Background())
 	}
 }
 
@@ -338,10 +357,12 @@ func (p *Proc) reap(ctx context.Context) {
 	p.died()
 	p.table.mu.Lock()
 	delete(p.table.procs, p.Pid)
+	parent := p.buryLocked()
 	p.table.leaveLocked(p)
 	for _, c := range p.table.procs { // orphans are proc0's
 		c.ppid.CompareAndSwap(p.Pid, 0)
 	}
 	p.table.mu.Unlock()
 	p.noteExit()
+	p.mourn(parent)
 }

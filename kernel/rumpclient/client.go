@@ -20,11 +20,18 @@ type Caller interface {
 
 // Client is a process of the kernel, with the system calls as methods.
 type Client struct {
-	k Caller
+	k   Caller
+	sig signalHub
 }
 
-// New makes a Client of a Caller.
-func New(k Caller) *Client { return &Client{k: k} }
+// New makes a Client of a Caller, of which there is to be one.
+func New(k Caller) *Client {
+	c := &Client{k: k}
+	if s, ok := k.(signaller); ok {
+		s.OnSignal(c.sig.tell)
+	}
+	return c
+}
 
 // Exit ends the client's process and, if the kernel is remote, the connection.
 // (Close is the system call close.)

@@ -14,6 +14,7 @@ type Procstat struct {
 	Sid   int    `json:"sid"`
 	Uid   uint32 `json:"uid"`
 	Gid   uint32 `json:"gid"`
+	State string `json:"state"` // T stopped, R in a system call, S waiting in one, I in none
 	Lwps  int    `json:"lwps"`  // system calls in progress
 	Files int    `json:"files"` // open descriptors
 	Wmesg string `json:"wmesg"` // what it sleeps on, "" if nothing is known

@@ -77,6 +77,8 @@ func Open(ctx context.Context, url string) (*Client, error) {
 type remote struct {
 	conn   *stream.Conn
 	exited atomic.Bool
+	killed atomic.Int32 // the signal that ended the process
+	told   atomic.Pointer[func(abi.Siginfo, bool)]
 
 	// Version and Pid are what the kernel said of itself and of us.
 	version string
@@ -92,7 +94,13 @@ func NewRemote(ctx context.Context, nc net.Conn) (Caller, error) {
 			nc = pass
 		}
 	}
-	r := &remote{conn: stream.New(nc, nil, stream.Options{MaxCalls: MaxCalls})}
+	r := new(remote)
+	made := make(chan struct{})
+	r.conn = stream.New(nc, stream.HandlerFunc(func(_ context.Context, q *stream.Request) {
+		<-made // conn is set
+		r.serve(q)
+	}), stream.Options{MaxCalls: MaxCalls})
+	close(made)
 	k := stream.GetCall()
 	defer k.Release()
 	k.Header.Op = wire.OpHello
@@ -125,6 +133,33 @@ func NewRemote(ctx context.Context, nc net.Conn) (Caller, error) {
 	}
 	return r, nil
 }
+
+// serve takes what the kernel says by itself: a signal.
+func (r *remote) serve(q *stream.Request) {
+	if q.Header.Op != wire.OpSignal {
+		q.Reply(abi.ENOSYS, nil, nil)
+		return
+	}
+	var m wire.SignalMsg
+	if err := m.Parse(q.Args); err != nil {
+		r.conn.Fail(&stream.Lie{What: err.Error()})
+		return
+	}
+	si, ok := m.Siginfo()
+	if !ok {
+		r.conn.Fail(&stream.Lie{What: fmt.Sprintf("signal %d", m.Signo)})
+		return
+	}
+	if m.Ended {
+		r.killed.Store(m.Signo)
+	}
+	if fn := r.told.Load(); fn != nil {
+		(*fn)(si, m.Ended)
+	}
+}
+
+// OnSignal says whom to tell of signals of the process. fn must not wait.
+func (r *remote) OnSignal(fn func(si abi.Siginfo, ended bool)) { r.told.Store(&fn) }
 
 // ring puts the ring to use whose memory came with the answer to HELLO. If it
 // cannot be there is the stream.
@@ -196,6 +231,8 @@ var errExited = fmt.Errorf("this client has exited: %w", abi.ESRCH)
 func (r *remote) fail(ctx context.Context, err error) error {
 	var dead *stream.Dead
 	switch {
+	case errors.As(err, &dead) && r.killed.Load() != 0:
+		return errEnded(r.killed.Load())
 	case errors.As(err, &dead) && r.exited.Load():
 		return errExited
 	case errors.As(err, &dead):

@@ -87,6 +87,9 @@ func write(ctx context.Context, l *proc.Lwp, a *abi.Sysargs, off int64) error {
 			err = nil
 		}
 		a.R[0] = uint64(n)
+		if err != nil {
+			writeSignal(l, f, err, 0)
+		}
 	}
 	f.Release(ctx)
 	return err
@@ -177,9 +180,26 @@ func sysFcntl(ctx context.Context, k *Kernel, l *proc.Lwp, a *abi.Sysargs) error
 		}
 		defer f.Release(ctx)
 		if a.Int(1) == abi.F_SETFL {
+			if err := k.setAsync(f, arg&abi.O_ASYNC != 0); err != nil {
+				return err
+			}
 			f.SetFlags(arg)
 		} else {
 			a.R[0] = uint64(f.Flags())
+		}
+		return nil
+	case abi.F_GETOWN, abi.F_SETOWN:
+		return k.fileOwner(ctx, l, a, a.Int(1) == abi.F_SETOWN, arg)
+	case abi.F_GETNOSIGPIPE, abi.F_SETNOSIGPIPE:
+		f, err := get(l, a, 0)
+		if err != nil {
+			return err
+		}
+		defer f.Release(ctx)
+		if a.Int(1) == abi.F_SETNOSIGPIPE {
+			f.SetNosigpipe(arg != 0)
+		} else if f.Flags()&abi.O_NOSIGPIPE != 0 {
+			a.R[0] = 1
 		}
 		return nil
 	case abi.F_GETLK, abi.F_SETLK, abi.F_SETLKW:
@@ -221,7 +241,7 @@ func installPair(ctx context.Context, l *proc.Lwp, a *abi.Sysargs, f, g *file.Fi
 	return nil
 }
 
-func sysIoctl(ctx context.Context, _ *Kernel, l *proc.Lwp, a *abi.Sysargs) error {
+func sysIoctl(ctx context.Context, k *Kernel, l *proc.Lwp, a *abi.Sysargs) error {
 	f, err := get(l, a, 0)
 	if err != nil {
 		return err
@@ -230,6 +250,8 @@ func sysIoctl(ctx context.Context, _ *Kernel, l *proc.Lwp, a *abi.Sysargs) error
 	switch cmd := a.U32(1); cmd {
 	case abi.FIOCLEX, abi.FIONCLEX:
 		return l.Proc.Fd.SetCloexec(a.Int(0), cmd == abi.FIOCLEX)
+	case abi.FIOASYNC, abi.FIOSETOWN, abi.FIOGETOWN:
+		return k.asyncIoctl(ctx, l, f, cmd, a)
 	default:
 		out, err := f.Ops.Ioctl(ctx, l.Caller(), f, cmd, a.In)
 		if err != nil {
@@ -267,6 +289,16 @@ func sysFsync(ctx context.Context, _ *Kernel, l *proc.Lwp, a *abi.Sysargs) error
 
 func sysFdatasync(ctx context.Context, _ *Kernel, l *proc.Lwp, a *abi.Sysargs) error {
 	return fsync(ctx, l, a, true)
+}
+
+// sysFadvise is posix_fadvise(2): fd, offset, length, advice.
+func sysFadvise(ctx context.Context, k *Kernel, l *proc.Lwp, a *abi.Sysargs) error {
+	f, err := get(l, a, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Release(ctx)
+	return k.VFS.Advise(ctx, f, int64(a.A[1]), int64(a.A[2]), int(int32(a.A[3])))
 }
 
 func fsync(ctx context.Context, l *proc.Lwp, a *abi.Sysargs, dataOnly bool) error {

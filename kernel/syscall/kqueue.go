@@ -121,6 +121,8 @@ func (k *Kernel) kregister(ctx context.Context, l *proc.Lwp, kq *file.Kqueue, ev
 		return kq.Register(nil, ev, func() (event.Source, error) { return userEvent{}, nil })
 	case abi.EVFILT_PROC:
 		return kq.Register(nil, ev, func() (event.Source, error) { return k.newProcEvent(l, ev) })
+	case abi.EVFILT_SIGNAL:
+		return kq.Register(l.Proc, ev, func() (event.Source, error) { return newSigEvent(l, ev) })
 	}
 	return fmt.Errorf("event filter %d: %w", ev.Filter, abi.EINVAL)
 }
@@ -181,3 +183,24 @@ func (s procEvent) Attach(k *event.Knote) error { return s.p.Watch(k) }
 
 // Detach takes it off.
 func (s procEvent) Detach(k *event.Knote) { s.p.Notes.Remove(k) }
+
+// sigEvent is EVFILT_SIGNAL: signals sent to the process that registers it,
+// whatever it does with them. Data is how many since it was answered last.
+type sigEvent struct{ p *proc.Proc }
+
+// newSigEvent checks the number. EINVAL.
+func newSigEvent(l *proc.Lwp, ev *abi.Kevent) (event.Source, error) {
+	if ev.Ident == 0 || ev.Ident >= abi.NSIG {
+		return nil, fmt.Errorf("signal %d: %w", ev.Ident, abi.EINVAL)
+	}
+	return sigEvent{l.Proc}, nil
+}
+
+// Attach hangs the knote on the process.
+func (s sigEvent) Attach(k *event.Knote) error {
+	s.p.SigNote(k)
+	return nil
+}
+
+// Detach takes it off.
+func (s sigEvent) Detach(k *event.Knote) { s.p.SigUnnote(k) }

@@ -48,6 +48,9 @@ func sysSendmsg(ctx context.Context, k *Kernel, l *proc.Lwp, a *abi.Sysargs) err
 	if n > 0 {
 		err = nil
 	}
+	if err != nil {
+		writeSignal(l, f, err, a.Int(1))
+	}
 	a.R[0] = uint64(max(n, 0))
 	return err
 }

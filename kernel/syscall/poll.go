@@ -23,8 +23,14 @@ func sysPoll(ctx context.Context, _ *Kernel, l *proc.Lwp, a *abi.Sysargs) error 
 }
 
 // sysPollts is pollts(2), where the time-out is a struct timespec after the
-// pollfds, if A[0] says so; an absent one is for ever.
+// pollfds, if A[0] says so; an absent one is for ever. Behind it is the sigset_t
+// to wait with, if A[1] says so.
 func sysPollts(ctx context.Context, _ *Kernel, l *proc.Lwp, a *abi.Sysargs) error {
+	unmask, err := tailSigset(ctx, l, a, a.A[1] != 0)
+	if err != nil {
+		return err
+	}
+	defer unmask()
 	timeout, err := tailTimespec(a, a.A[0] != 0)
 	if err != nil {
 		return err

@@ -33,9 +33,14 @@ func sysSelect(ctx context.Context, k *Kernel, l *proc.Lwp, a *abi.Sysargs) erro
 	return selectFds(ctx, k, l, a, timeout)
 }
 
-// sysPselect is pselect(2): select with a struct timespec. There are no signals
-// to mask.
+// sysPselect is pselect(2): select with a struct timespec, and behind it the
+// sigset_t to wait with, if A[2] says so.
 func sysPselect(ctx context.Context, k *Kernel, l *proc.Lwp, a *abi.Sysargs) error {
+	unmask, err := tailSigset(ctx, l, a, a.A[2] != 0)
+	if err != nil {
+		return err
+	}
+	defer unmask()
 	timeout, err := tailTimespec(a, a.A[1] != 0)
 	if err != nil {
 		return err

@@ -2,6 +2,7 @@ package syscall
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/json"
 
 	"github.com/rumpus-kernel/rumpus/kernel/file"
@@ -91,13 +92,19 @@ func sysAccept(ctx context.Context, k *Kernel, l *proc.Lwp, a *abi.Sysargs) erro
 	return accept(ctx, k, l, a, f, flags)
 }
 
-// sysPaccept is paccept(2): A = {fd, flags}; nothing is inherited.
+// sysPaccept is paccept(2): A = {fd, flags}; In is a sigset_t to wait with, or
+// empty. Nothing is inherited.
 func sysPaccept(ctx context.Context, k *Kernel, l *proc.Lwp, a *abi.Sysargs) error {
 	f, err := sock(ctx, l, a)
 	if err != nil {
 		return err
 	}
 	defer f.Release(ctx)
+	unmask, err := tailSigset(ctx, l, a, len(a.In) > 0)
+	if err != nil {
+		return err
+	}
+	defer unmask()
 	return accept(ctx, k, l, a, f, a.Int(1))
 }
 
@@ -126,6 +133,9 @@ func sysSendto(ctx context.Context, k *Kernel, l *proc.Lwp, a *abi.Sysargs) erro
 	n, err := k.Socket.Sendto(named(ctx, l, to), l.Caller(), f, a.In, to, a.Int(1))
 	if n > 0 {
 		err = nil
+	}
+	if err != nil {
+		writeSignal(l, f, err, a.Int(1))
 	}
 	a.R[0] = uint64(max(n, 0))
 	return err
@@ -166,7 +176,13 @@ func sysSetsockopt(ctx context.Context, k *Kernel, l *proc.Lwp, a *abi.Sysargs) 
 		return err
 	}
 	defer f.Release(ctx)
-	return k.Socket.Setsockopt(ctx, l.Caller(), f, a.Int(1), a.Int(2), a.In)
+	if err := k.Socket.Setsockopt(ctx, l.Caller(), f, a.Int(1), a.Int(2), a.In); err != nil {
+		return err
+	}
+	if a.Int(1) == abi.SOL_SOCKET && a.Int(2) == abi.SO_NOSIGPIPE {
+		f.SetNosigpipe(binary.LittleEndian.Uint32(a.In) != 0)
+	}
+	return nil
 }
 
 func sysGetsockopt(ctx context.Context, k *Kernel, l *proc.Lwp, a *abi.Sysargs) error {

@@ -19,6 +19,7 @@ type procRow struct {
 	Sid   int32  `json:"sid"`
 	Uid   uint32 `json:"uid"`
 	Gid   uint32 `json:"gid"`
+	State string `json:"state"` // I, R, S, T
 	Lwps  int    `json:"lwps"`
 	Files int    `json:"files"`
 	Wmesg string `json:"wmesg"`
@@ -40,7 +41,7 @@ func sysProcstat(_ context.Context, k *Kernel, _ *proc.Lwp, a *abi.Sysargs) erro
 	rows := []procRow{}
 	for _, p := range k.byPid() {
 		c := p.Cred()
-		r := procRow{Pid: p.Pid, Ppid: p.Ppid(), Pgid: p.Pgid(), Sid: p.Sid(), Uid: c.Euid, Gid: c.Egid, Lwps: p.NLwps(), Login: p.Login(), Name: p.Name()}
+		r := procRow{Pid: p.Pid, Ppid: p.Ppid(), Pgid: p.Pgid(), Sid: p.Sid(), Uid: c.Euid, Gid: c.Egid, State: p.State(), Lwps: p.NLwps(), Login: p.Login(), Name: p.Name()}
 		p.Fd.Each(func(int, *file.File) { r.Files++ })
 		if k.Wmesg != nil {
 			r.Wmesg = k.Wmesg(p.Pid)

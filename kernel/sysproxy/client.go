@@ -194,6 +194,7 @@ func (c *client) admit(ctx context.Context) (pid int32, err error) {
 			c.mu.Unlock()
 			c.door.Add(-1)
 			c.s.cnt.clients.Inc()
+			c.attend(p)
 			if p, ok := p.(interface{ Pid() int32 }); ok {
 				pid = p.Pid()
 			}
