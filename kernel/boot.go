@@ -188,8 +188,9 @@ func (k *Kernel) initCore() {
 		},
 	})
 	k.Socket = socket.New(socket.Options{
-		Local: local.New(local.Options{Files: k.Files, Bind: k.bindLocal, Find: k.findLocal, Evcnt: k.Evcnt.Attach}),
-		Files: k.Files, RestartWait: k.o.RestartWait, Ifs: k.o.Ifs, Evcnt: k.Evcnt.Attach, Log: k.Msg.Logger("net"),
+		Local:  local.New(local.Options{Files: k.Files, Bind: k.bindLocal, Find: k.findLocal, Evcnt: k.Evcnt.Attach, Sbsize: k.sbsize}),
+		Sbsize: k.sbsize,
+		Files:  k.Files, RestartWait: k.o.RestartWait, Ifs: k.o.Ifs, Evcnt: k.Evcnt.Attach, Log: k.Msg.Logger("net"),
 		Autoload: k.autoloadDomain,
 		Authorize: func(c *abi.Caller, act socket.Action, _ abi.Sockaddr) error {
 			if act == socket.OpenRaw {

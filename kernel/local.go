@@ -5,6 +5,7 @@ import (
 
 	"github.com/rumpus-kernel/rumpus/kernel/proc"
 	"github.com/rumpus-kernel/rumpus/kernel/socket/local"
+	"github.com/rumpus-kernel/rumpus/kernel/uidinfo"
 	"github.com/rumpus-kernel/rumpus/kernel/vfs"
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
 )
@@ -17,6 +18,18 @@ func (k *Kernel) where(ctx context.Context, c *abi.Caller) vfs.Where {
 		p = l.Proc
 	}
 	return vfs.Where{Caller: c, Cwd: p.Cwd()}
+}
+
+// sbsize answers for whom a caller's socket buffers count (so_uidinfo), and how
+// many bytes of them his process may have.
+func (k *Kernel) sbsize(c *abi.Caller) (*uidinfo.Info, int64) {
+	limit := int64(abi.RLIM_INFINITY)
+	if p, err := k.Procs.Find(c.Pid); err == nil {
+		if l, err := p.Rlimit(abi.RLIMIT_SBSIZE); err == nil {
+			limit = l.Cur
+		}
+	}
+	return k.Procs.Uids.Find(c.Cred.Euid), limit
 }
 
 // bindLocal makes the name of an AF_LOCAL socket.

@@ -142,3 +142,20 @@ func TestTicks(t *testing.T) {
 		}
 	}
 }
+
+// TestCalloutDisabled: without a clock thread a callout stays pending.
+func TestCalloutDisabled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := New(nil)
+		o.Disable()
+		c := o.New(func() { t.Error("it fires") })
+		c.Schedule(time.Second)
+		time.Sleep(time.Minute)
+		if !c.Pending() || c.Expired() {
+			t.Error("it is not pending")
+		}
+		if c.Stop() || c.Pending() {
+			t.Error("stop")
+		}
+	})
+}

@@ -198,6 +198,12 @@ func (c *Client) Fsync(ctx context.Context, fd int) error {
 	return c.do(ctx, abi.SYS_fsync, "", args(fd))
 }
 
+// Fadvise is posix_fadvise(2): what will be done with n bytes of the file from
+// off on (0: to its end), POSIX_FADV_*.
+func (c *Client) Fadvise(ctx context.Context, fd int, off, n int64, advice int) error {
+	return c.do(ctx, abi.SYS_posix_fadvise, "", args(fd, int(off), int(n), advice))
+}
+
 // Fdatasync is fdatasync(2).
 func (c *Client) Fdatasync(ctx context.Context, fd int) error {
 	return c.do(ctx, abi.SYS_fdatasync, "", args(fd))

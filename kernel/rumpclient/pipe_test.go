@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rumpus-kernel/rumpus/kernel"
 	"github.com/rumpus-kernel/rumpus/kernel/rumpclient"
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
 )
@@ -146,5 +147,32 @@ func TestFifo(t *testing.T) {
 		both, err := c.Open(ctx, "/fifo", abi.O_RDWR, 0)
 		must(t, err)
 		must(t, c.Close(ctx, both))
+	})
+}
+
+// TestFadvise: advice on a file is taken, on a pipe it is ESPIPE.
+func TestFadvise(t *testing.T) {
+	bothKinds(t, func(t *testing.T, k *kernel.Kernel, dial func() *rumpclient.Client) {
+		ctx := soon(t)
+		c := dial()
+		must(t, c.WriteFile(ctx, "/f", []byte("x"), 0o600))
+		fd, err := c.Open(ctx, "/f", abi.O_RDONLY, 0)
+		must(t, err)
+		for advice := abi.POSIX_FADV_NORMAL; advice <= abi.POSIX_FADV_NOREUSE; advice++ {
+			must(t, c.Fadvise(ctx, fd, 0, 0, advice))
+		}
+		r, _, err := c.Pipe2(ctx, 0)
+		must(t, err)
+		for what, tc := range map[string]struct {
+			err  error
+			want abi.Errno
+		}{
+			"pipe": {c.Fadvise(ctx, r, 0, 0, 0), abi.ESPIPE}, "closed": {c.Fadvise(ctx, 99, 0, 0, 0), abi.EBADF},
+			"unknown": {c.Fadvise(ctx, fd, 0, 0, 6), abi.EINVAL}, "negative": {c.Fadvise(ctx, fd, 0, -1, 0), abi.EINVAL},
+		} {
+			if !errors.Is(tc.err, tc.want) {
+				t.Errorf("%s: %v", what, tc.err)
+			}
+		}
 	})
 }

@@ -70,6 +70,10 @@ func (l *Layer) Socket(ctx context.Context, c *abi.Caller, af, typ, proto int) (
 	if err != nil {
 		return nil, err
 	}
+	if err := s.reserve(ctx, c); err != nil {
+		s.close(context.WithoutCancel(ctx))
+		return nil, err
+	}
 	f, err := l.opts.Files.New(file.TypeSocket, fileOps{}, s, fileFlags(flags), c.Cred)
 	if err != nil {
 		s.close(context.WithoutCancel(ctx))
@@ -340,6 +344,9 @@ func (l *Layer) Accept(ctx context.Context, c *abi.Caller, f *file.File, flags i
 		}
 		return nil, abi.Sockaddr{}, err
 	}
+	if info, snd, rcv := s.sbuf.Sizes(); info != nil { // they count for who listens
+		_ = ns.sbuf.Reserve(info, snd, rcv, abi.RLIM_INFINITY)
+	}
 	nf, err := l.opts.Files.New(file.TypeSocket, fileOps{}, ns, fileFlags(flags), c.Cred)
 	if err != nil {
 		ns.close(context.WithoutCancel(ctx))
@@ -430,6 +437,7 @@ func (s *Socket) close(ctx context.Context) error {
 	if done {
 		return nil
 	}
+	s.sbuf.Release()
 	var err error
 	if g, st := s.at(); st == live {
 		err = g.d.Close(ctx, s.id)

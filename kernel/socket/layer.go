@@ -10,6 +10,7 @@ import (
 	"github.com/rumpus-kernel/rumpus/kernel/event"
 	"github.com/rumpus-kernel/rumpus/kernel/file"
 	"github.com/rumpus-kernel/rumpus/kernel/socket/local"
+	"github.com/rumpus-kernel/rumpus/kernel/uidinfo"
 	"github.com/rumpus-kernel/rumpus/modapi"
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
 	"github.com/rumpus-kernel/rumpus/modapi/sockops"
@@ -45,6 +46,9 @@ type Options struct {
 	// Authorize decides on privileged actions. Nil: the super-user may, for
 	// others it is EACCES (BindPrivPort) or EPERM (OpenRaw).
 	Authorize func(c *abi.Caller, act Action, a abi.Sockaddr) error
+	// Sbsize answers whom the buffers of a socket of c's count for, and how
+	// many bytes of them he may have (RLIMIT_SBSIZE). Nil: nobody counts.
+	Sbsize func(c *abi.Caller) (*uidinfo.Info, int64)
 	// Evcnt makes event counters, group "socket". Nil: counters nobody sees.
 	Evcnt func(group, name string) *modapi.Counter
 	// Log gets what has no caller to tell. Nil: nothing is logged.
@@ -87,6 +91,7 @@ type domain struct {
 	was     bool        // has been up; protected by Layer.mu
 	live    atomic.Pointer[generation]
 	gone    atomic.Bool // detached for good
+	sizes   sync.Map    // of a type's buffers as it makes them: int -> bufSizes
 	users   int         // sockets being made, protected by Layer.mu
 	hidden  bool        // from HideDomain to ShowDomain or for good, protected by Layer.mu
 }

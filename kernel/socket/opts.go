@@ -79,7 +79,7 @@ func (l *Layer) Setsockopt(ctx context.Context, c *abi.Caller, f *file.File, lev
 			}
 			return err
 		}
-		return u.Setopt(level, name, val)
+		return u.Setopt(c, level, name, val)
 	}
 	s, err := of(f)
 	if err != nil {
@@ -126,7 +126,12 @@ func (l *Layer) Setsockopt(ctx context.Context, c *abi.Caller, f *file.File, lev
 				return abi.ENOBUFS
 			}
 		}
+		undo, err := s.resize(c, level, name, val)
+		if err != nil {
+			return err
+		}
 		if err := d.Setopt(ctx, s.id, level, name, val); err != nil {
+			undo()
 			return err
 		}
 		s.remember(level, name, val)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/rumpus-kernel/rumpus/kernel/event"
+	"github.com/rumpus-kernel/rumpus/kernel/uidinfo"
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
 	"github.com/rumpus-kernel/rumpus/modapi/sockops"
 )
@@ -39,6 +40,7 @@ type Socket struct {
 	sawReset atomic.Bool   // a caller has been told ECONNRESET already
 	rcvTimeo atomic.Int64  // nanoseconds, 0 = no limit
 	sndTimeo atomic.Int64
+	sbuf     uidinfo.Sbuf
 	named    atomic.Bool // local is known; nothing more to learn
 
 	// ctl is held over calls that change what has to be put back after a

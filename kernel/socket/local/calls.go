@@ -153,6 +153,13 @@ func (s *Socket) enqueue(c *abi.Caller, to *Socket) (bool, error) {
 		return false, fmt.Errorf("the queue is full: %w", abi.ECONNREFUSED)
 	}
 	n := d.newSocket(s.typ)
+	if info, snd, rcv := to.sbuf.Sizes(); info != nil { // they count for who listens
+		_, max := d.sbsize(c)
+		if err := n.sbuf.Reserve(info, snd, rcv, max); err != nil {
+			d.closed.Inc()
+			return false, fmt.Errorf("no room for a connection: %w", abi.ECONNREFUSED)
+		}
+	}
 	n.name = to.name
 	n.owner.Store(to.owner.Load())
 	to.rcv.mu.Lock()
@@ -318,6 +325,7 @@ func (s *Socket) close(ctx context.Context) {
 	s.rcv.mu.Lock()
 	s.rcv.shut = true // nobody puts anything in any more
 	s.rcv.mu.Unlock()
+	s.sbuf.Release()
 	release(ctx, s.strip(true))
 	for _, q := range queue {
 		q.close(ctx)

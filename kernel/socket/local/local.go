@@ -44,6 +44,7 @@ import (
 
 	"github.com/rumpus-kernel/rumpus/kernel/event"
 	"github.com/rumpus-kernel/rumpus/kernel/file"
+	"github.com/rumpus-kernel/rumpus/kernel/uidinfo"
 	"github.com/rumpus-kernel/rumpus/modapi"
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
 )
@@ -72,6 +73,10 @@ type Options struct {
 	// Find looks one up for somebody who wants to send there: the errors of
 	// a walk, EACCES, ENOTSOCK. Nil: EOPNOTSUPP.
 	Bind, Find func(ctx context.Context, c *abi.Caller, path string) (Node, error)
+
+	// Sbsize answers whom the buffers of a socket of c's count for, and how
+	// many bytes of them he may have (RLIMIT_SBSIZE). Nil: nobody counts.
+	Sbsize func(c *abi.Caller) (*uidinfo.Info, int64)
 
 	// Evcnt makes event counters, group "socket". Nil: counters nobody sees.
 	Evcnt func(group, name string) *modapi.Counter
@@ -122,6 +127,7 @@ type Socket struct {
 	id    uint64
 	sel   event.Selinfo
 	rcv   buffer
+	sbuf  uidinfo.Sbuf
 	owner atomic.Pointer[file.File] // its file; a listener's while in its queue
 
 	peer     atomic.Pointer[Socket] // other end; of a stream it stays after its close
@@ -168,8 +174,28 @@ func (d *Domain) newSocket(typ int) *Socket {
 	return s
 }
 
+// sbsize is Options.Sbsize.
+func (d *Domain) sbsize(c *abi.Caller) (*uidinfo.Info, int64) {
+	if d.o.Sbsize == nil {
+		return nil, abi.RLIM_INFINITY
+	}
+	return d.o.Sbsize(c)
+}
+
+// reserve counts the buffers of a new socket for its maker. ENOBUFS.
+func (s *Socket) reserve(c *abi.Caller) error {
+	info, max := s.d.sbsize(c)
+	return s.sbuf.Reserve(info, s.sndSpace.Load(), int64(s.rcv.space), max)
+}
+
 // file makes the file of a socket; on an error the socket is closed.
 func (s *Socket) file(c *abi.Caller, flags int) (*file.File, error) {
+	if info, _, _ := s.sbuf.Sizes(); info == nil { // an accepted one has them
+		if err := s.reserve(c); err != nil {
+			s.close(context.Background())
+			return nil, err
+		}
+	}
 	fl := abi.O_RDWR
 	if flags&abi.SOCK_NONBLOCK != 0 {
 		fl |= abi.O_NONBLOCK
@@ -205,7 +231,7 @@ func check(typ, proto int) error {
 }
 
 // Socket is socket(2); typ may carry SOCK_NONBLOCK and SOCK_NOSIGPIPE.
-// EPROTOTYPE, EPROTONOSUPPORT, ENFILE.
+// EPROTOTYPE, EPROTONOSUPPORT, ENFILE, ENOBUFS (RLIMIT_SBSIZE).
 func (d *Domain) Socket(c *abi.Caller, typ, proto int) (*file.File, error) {
 	flags := typ & abi.SOCK_FLAGS_MASK
 	typ &^= abi.SOCK_FLAGS_MASK

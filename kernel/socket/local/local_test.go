@@ -279,9 +279,9 @@ func TestRecords(t *testing.T) {
 		k.gets(b, "third")
 		_, _, err = k.recv(b, 3, 0)
 		k.want(err, abi.EAGAIN)
-		k.ok(Of(a).Setopt(abi.SOL_SOCKET, abi.SO_SNDBUF, int32Opt(10)))
+		k.ok(Of(a).Setopt(abi.KernelCaller, abi.SOL_SOCKET, abi.SO_SNDBUF, int32Opt(10)))
 		k.want(k.send(a, "01234567890"), abi.EMSGSIZE)
-		k.ok(Of(b).Setopt(abi.SOL_SOCKET, abi.SO_RCVBUF, int32Opt(15)))
+		k.ok(Of(b).Setopt(abi.KernelCaller, abi.SOL_SOCKET, abi.SO_RCVBUF, int32Opt(15)))
 		k.ok(k.send(a, "0123456789"))
 		if typ == abi.SOCK_DGRAM {
 			k.want(k.send(a, "0123456789"), abi.ENOBUFS)
@@ -404,7 +404,7 @@ func TestConnwait(t *testing.T) {
 	k := newKit(t)
 	l := k.bound(abi.SOCK_STREAM, "/l")
 	k.ok(Of(l).Listen(caller, 5))
-	k.ok(Of(l).Setopt(abi.SOL_LOCAL, abi.LOCAL_CONNWAIT, int32Opt(1)))
+	k.ok(Of(l).Setopt(abi.KernelCaller, abi.SOL_LOCAL, abi.LOCAL_CONNWAIT, int32Opt(1)))
 	done := make(chan error)
 	c := k.socket(abi.SOCK_STREAM)
 	go func() { done <- Of(c).Connect(k.ctx, caller, abi.SockaddrUnix("/l"), false) }()
@@ -426,7 +426,7 @@ func TestCreds(t *testing.T) {
 	k := newKit(t)
 	for typ, times := range map[int]int{abi.SOCK_STREAM: 1, abi.SOCK_SEQPACKET: 1, abi.SOCK_DGRAM: 3} {
 		a, b := k.pair(typ)
-		k.ok(Of(b).Setopt(abi.SOL_LOCAL, abi.LOCAL_CREDS, int32Opt(1)))
+		k.ok(Of(b).Setopt(abi.KernelCaller, abi.SOL_LOCAL, abi.LOCAL_CREDS, int32Opt(1)))
 		got := 0
 		for range 3 {
 			k.ok(k.send(a, "x"))

@@ -33,8 +33,9 @@ var flagOpts = map[int]bool{
 	abi.SO_USELOOPBACK: true, abi.SO_OOBINLINE: true, abi.SO_REUSEPORT: true, abi.SO_NOSIGPIPE: true, abi.SO_RERROR: true,
 }
 
-// Setopt is setsockopt(2) for all but the time-outs. ENOPROTOOPT, EINVAL.
-func (s *Socket) Setopt(level, name int, val []byte) error {
+// Setopt is setsockopt(2) for all but the time-outs. ENOPROTOOPT, EINVAL,
+// ENOBUFS (a buffer too large, or RLIMIT_SBSIZE).
+func (s *Socket) Setopt(c *abi.Caller, level, name int, val []byte) error {
 	if len(val) < 4 {
 		return abi.EINVAL
 	}
@@ -62,9 +63,16 @@ func (s *Socket) Setopt(level, name int, val []byte) error {
 			if v > MaxSpace {
 				return abi.ENOBUFS
 			}
+			_, max := s.d.sbsize(c)
 			if name == abi.SO_SNDBUF {
+				if err := s.sbuf.SetSnd(int64(v), max); err != nil {
+					return err
+				}
 				s.sndSpace.Store(int64(v))
 				return nil
+			}
+			if err := s.sbuf.SetRcv(int64(v), max); err != nil {
+				return err
 			}
 			s.rcv.mu.Lock()
 			s.rcv.space = v

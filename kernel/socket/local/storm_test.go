@@ -35,7 +35,7 @@ func TestOptions(t *testing.T) {
 		{abi.SOL_LOCAL, 99, int32Opt(1), abi.ENOPROTOOPT},
 		{abi.IPPROTO_TCP, abi.TCP_NODELAY, int32Opt(1), abi.ENOPROTOOPT},
 	} {
-		if err := Of(a).Setopt(tc.level, tc.name, tc.val); err != tc.err {
+		if err := Of(a).Setopt(abi.KernelCaller, tc.level, tc.name, tc.val); err != tc.err {
 			t.Errorf("set %#x %#x: %v, want %v", tc.level, tc.name, err, tc.err)
 		} else if err == nil {
 			if v, err := Of(a).Getopt(tc.level, tc.name); err != nil || !bytes.Equal(v, tc.val) {
