@@ -82,19 +82,3 @@ func (k *Kernel) doShutdownHooks() {
 		h.fn()
 	}
 }
-
-// wmesg is what a process waits for: the word of a tsleep, else the name of the
-// first of its system calls that wait; "" if nothing.
-func (k *Kernel) wmesg(pid int32) string {
-	for _, s := range k.Threads.Sleeps() {
-		if s.Pid == pid {
-			return s.Wmesg
-		}
-	}
-	if p, err := k.Procs.Find(pid); err == nil {
-		for _, w := range p.Waiting() {
-			return abi.SyscallName(w.Num)
-		}
-	}
-	return ""
-}

@@ -3,6 +3,7 @@ package kernel_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -80,10 +81,60 @@ func TestVerbose(t *testing.T) {
 }
 
 // TestThreads: without threads (RUMP_THREADS=0) the two steps of the boot that
-// the seed takes only with them are left out.
+// the seed takes only with them are left out, and the kernel has none: what
+// needs one refuses (kthread_create, EVFILT_TIMER) or waits (callouts), and the
+// rest is done by who comes along (workqueues, soft interrupts).
 func TestThreads(t *testing.T) {
 	for _, on := range []bool{true, false} {
-		k := booted(t, kernel.Options{Threads: &on})
+		k := booted(t, kernel.Options{Threads: &on, Modules: all(&diary{})})
+		names := map[string]bool{}
+		for _, r := range k.Threads.Rows() {
+			names[r.Name] = true
+		}
+		if names["aiodoned"] != on || names["vdrain"] != on || !on && len(names) > 0 {
+			t.Errorf("threads %v: %v", on, names)
+		}
+		c, err := k.Client("test")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx := t.Context()
+		kq, err := c.Kqueue(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = c.Kevent(ctx, kq, []abi.Kevent{{Filter: abi.EVFILT_TIMER, Flags: abi.EV_ADD, Data: 1}}, nil, 0)
+		if on && err != nil || !on && !errors.Is(err, abi.EOPNOTSUPP) {
+			t.Errorf("threads %v: timer event: %v", on, err)
+		}
+		// A message wakes who waits for klog, by a soft interrupt.
+		fd, err := c.Open(ctx, "/dev/klog", abi.O_RDONLY|abi.O_NONBLOCK, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for b := make([]byte, 4096); ; {
+			if _, err := c.Read(ctx, fd, b); err != nil {
+				break // nothing left
+			}
+		}
+		other, err := k.Client("other")
+		if err != nil {
+			t.Fatal(err)
+		}
+		k.Msg.Printf("hello")
+		if _, err := other.Getpid(ctx); err != nil {
+			t.Fatal(err)
+		}
+		fds := []abi.Pollfd{{Fd: int32(fd), Events: abi.POLLIN}}
+		if n, err := c.Poll(ctx, fds, 10000); n != 1 || err != nil {
+			t.Errorf("threads %v: poll of klog: %d, %v", on, n, err)
+		}
+		// Vnodes come and go, without the drain's thread.
+		for i := range 100 {
+			if err := c.WriteFile(ctx, fmt.Sprintf("/f%d", i), []byte("x"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
 		for _, step := range []string{"aiodoned", "vmem_rehash"} {
 			if got := slices.Contains(k.BootTrace(), step); got != on {
 				t.Errorf("threads %v: step %s taken: %v", on, step, got)

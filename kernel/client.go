@@ -82,6 +82,7 @@ func (k *Kernel) call(ctx context.Context, l *proc.Lwp, num int, a *abi.Sysargs)
 	} else {
 		x := callCtxs.Get().(*callCtx)
 		x.Context, x.exit, x.l, x.num = ctx, exit, l, num
+		x.args = [2]uint64{a.A[0], a.A[1]}
 		err = k.dispatch(x, l, num, a)
 		x.end()
 	}
@@ -148,6 +149,7 @@ type callCtx struct {
 	exit            context.Context
 	l               *proc.Lwp // ps is told that it waits; nil: nobody is
 	num             int
+	args            [2]uint64 // the first two, for ps
 
 	mu     sync.Mutex
 	joined context.Context // protected by mu; nil until it is wanted
@@ -165,6 +167,9 @@ var canceled = func() context.Context {
 	cancel()
 	return ctx
 }()
+
+// CallArgs are the first two arguments of the call.
+func (x *callCtx) CallArgs() [2]uint64 { return x.args }
 
 // join makes the context that both end.
 func (x *callCtx) join() context.Context {

@@ -48,7 +48,7 @@ func (k *Kernel) sysctlCore() {
 		constInt("kern.timecounter.timestepwarnings", "Warn time steps", 0),
 		{Name: "kern.urandom", Type: sysctl.TypeInt, Desc: "Random integer value", Get: k.getRandom},
 		{Name: "kern.arandom", Type: sysctl.TypeInt, Desc: "Random integer value", Get: k.getRandom},
-		{Name: "kern.lwp", Type: sysctl.TypeStruct, Desc: "Kernel threads and what sleeps on a wait channel, as JSON", Get: k.getLwps},
+		{Name: "kern.lwp", Type: sysctl.TypeStruct, Desc: "Kernel threads and lwps that sleep, with their wait messages, as JSON", Get: k.getLwps},
 		{Name: "hw.ncpuonline", Type: sysctl.TypeInt, Desc: "Number of CPUs online", Get: sysctl.Const(strconv.Itoa(k.ncpu()))},
 		constInt("hw.byteorder", "System byte order", 1234),
 		constInt("hw.alignbytes", "Alignment constraint for all possible data types", 7),
@@ -132,7 +132,7 @@ func (k *Kernel) getIostats() string {
 }
 
 // getLwps is kern.lwp: the kernel's threads with their wmesgs, and the lwps of
-// processes that sleep on a wait channel.
+// processes that sleep.
 func (k *Kernel) getLwps() string {
 	type row struct {
 		Pid   int32  `json:"pid"`
@@ -144,6 +144,11 @@ func (k *Kernel) getLwps() string {
 	for _, t := range k.Threads.Rows() {
 		rows = append(rows, row{0, t.Lid, t.Name, t.Wmesg})
 	}
+	k.Procs.Each(func(p *proc.Proc) {
+		for _, w := range p.Waiting() {
+			rows = append(rows, row{p.Pid, w.Lid, p.Name(), callWmesg(p, w)})
+		}
+	})
 	for _, s := range k.Threads.Sleeps() {
 		if s.Pid == 0 && (s.Lid == 0 || s.Lid >= kthread.FirstLid) {
 			continue // a thread, or nobody we know

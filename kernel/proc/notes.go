@@ -37,8 +37,9 @@ func (p *Proc) noteExit() {
 
 // Wait is an lwp that waits in a system call, for ps.
 type Wait struct {
-	Lid int32
-	Num int // of the call
+	Lid  int32
+	Num  int       // of the call
+	Args [2]uint64 // its first two arguments, if the Interrupter tells (CallArgs)
 }
 
 // Waits notes that the lwp's call waits for something, until Woke, and that w
@@ -78,7 +79,11 @@ func (p *Proc) Waiting() []Wait {
 	p.sigMu.Lock()
 	ws := make([]Wait, 0, len(p.sig.waits))
 	for lid, l := range p.sig.waits {
-		ws = append(ws, Wait{lid, l.waitNum})
+		w := Wait{Lid: lid, Num: l.waitNum}
+		if c, ok := l.waiter.(interface{ CallArgs() [2]uint64 }); ok {
+			w.Args = c.CallArgs()
+		}
+		ws = append(ws, w)
 	}
 	p.sigMu.Unlock()
 	slices.SortFunc(ws, func(a, b Wait) int { return int(a.Lid) - int(b.Lid) })

@@ -3,6 +3,7 @@ package rumpclient_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/rumpus-kernel/rumpus/kernel"
@@ -76,7 +77,7 @@ func TestProcstat(t *testing.T) {
 	})
 }
 
-// TestWmesg: ps shows in which call a process waits.
+// TestWmesg: ps shows what a process waits for, in NetBSD's words.
 func TestWmesg(t *testing.T) {
 	bothKinds(t, func(t *testing.T, k *kernel.Kernel, dial func() *rumpclient.Client) {
 		ctx := soon(t)
@@ -95,20 +96,53 @@ func TestWmesg(t *testing.T) {
 		}
 		kq, err := other.Kqueue(ctx)
 		must(t, err)
-		short, cancel := context.WithCancel(ctx)
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			other.Kevent(short, kq, nil, make([]abi.Kevent, 1), -1)
-		}()
-		for w := wmesg(); w != "kevent" && ctx.Err() == nil; w = wmesg() {
-			if w != "" {
-				t.Fatalf("it waits in %s", w)
+		r, w, err := other.Pipe2(ctx, 0)
+		must(t, err)
+		s, _, err := other.Socketpair(ctx, abi.AF_LOCAL, abi.SOCK_STREAM, 0)
+		must(t, err)
+		l, err := other.Socket(ctx, abi.AF_LOCAL, abi.SOCK_STREAM, 0)
+		must(t, err)
+		must(t, other.Bind(ctx, l, abi.SockaddrUnix("/l")))
+		must(t, other.ListenFd(ctx, l, 1))
+		must(t, other.Mkfifo(ctx, "/fifo", 0o600))
+		locked, err := other.Open(ctx, "/lock", abi.O_RDWR|abi.O_CREAT, 0o600)
+		must(t, err)
+		mine, err := c.Open(ctx, "/lock", abi.O_RDWR, 0)
+		must(t, err)
+		must(t, c.Flock(ctx, mine, abi.LOCK_EX))
+		for _, tc := range []struct {
+			want string
+			call func(ctx context.Context)
+		}{
+			{"kqueue", func(ctx context.Context) { other.Kevent(ctx, kq, nil, make([]abi.Kevent, 1), -1) }},
+			{"poll", func(ctx context.Context) { other.Poll(ctx, []abi.Pollfd{{Fd: int32(r), Events: abi.POLLIN}}, -1) }},
+			{"pipe_rd", func(ctx context.Context) { other.Read(ctx, r, make([]byte, 1)) }},
+			{"pipe_wr", func(ctx context.Context) { other.Write(ctx, w, make([]byte, 1<<20)) }},
+			{"netio", func(ctx context.Context) { other.Read(ctx, s, make([]byte, 1)) }},
+			{"socket", func(ctx context.Context) { other.Accept(ctx, l, 0) }},
+			{"fiford", func(ctx context.Context) { other.Open(ctx, "/fifo", abi.O_RDONLY, 0) }},
+			{"fifowr", func(ctx context.Context) { other.Open(ctx, "/fifo", abi.O_WRONLY, 0) }},
+			{"lockf", func(ctx context.Context) { other.Flock(ctx, locked, abi.LOCK_EX) }},
+		} {
+			short, cancel := context.WithCancel(ctx)
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				tc.call(short)
+			}()
+			for w := wmesg(); w != tc.want && ctx.Err() == nil; w = wmesg() {
+				if w != "" {
+					t.Errorf("it waits for %s, want %s", w, tc.want)
+					break
+				}
 			}
-		}
-		cancel()
-		<-done
-		for wmesg() != "" && ctx.Err() == nil {
+			if lwp, err := c.Sysctl(ctx, "kern.lwp"); err != nil || !strings.Contains(lwp, `"wmesg":"`+tc.want+`"`) {
+				t.Errorf("kern.lwp: %s, %v", lwp, err)
+			}
+			cancel()
+			<-done
+			for wmesg() != "" && ctx.Err() == nil {
+			}
 		}
 		if ctx.Err() != nil {
 			t.Error("ps does not tell")

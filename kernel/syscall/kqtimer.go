@@ -1,6 +1,7 @@
 package syscall
 
 import (
+	"fmt"
 	"sync"
 	"time"
 
@@ -22,12 +23,15 @@ type timerEvent struct {
 }
 
 // newTimer checks what is asked for. EINVAL for a negative time or an unknown
-// unit.
-func newTimer(now func() time.Time, ev *abi.Kevent) (event.Source, error) {
-	if _, _, err := period(now, ev.Fflags, ev.Data); err != nil {
+// unit; EOPNOTSUPP in a kernel without threads, whose callouts never fire.
+func (k *Kernel) newTimer(ev *abi.Kevent) (event.Source, error) {
+	if _, _, err := period(k.Now, ev.Fflags, ev.Data); err != nil {
 		return nil, err
 	}
-	return &timerEvent{now: now}, nil
+	if k.NoThreads {
+		return nil, fmt.Errorf("timer event: threads not available: %w", abi.EOPNOTSUPP)
+	}
+	return &timerEvent{now: k.Now}, nil
 }
 
 // period is the time to the first expiration and between them; 0: no more.

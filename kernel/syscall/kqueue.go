@@ -116,7 +116,7 @@ func (k *Kernel) kregister(ctx context.Context, l *proc.Lwp, kq *file.Kqueue, ev
 	case abi.EVFILT_READ, abi.EVFILT_WRITE, abi.EVFILT_VNODE:
 		return kq.RegisterFile(ctx, l.Proc.Fd, ev)
 	case abi.EVFILT_TIMER:
-		return kq.Register(nil, ev, func() (event.Source, error) { return newTimer(k.Now, ev) })
+		return kq.Register(nil, ev, func() (event.Source, error) { return k.newTimer(ev) })
 	case abi.EVFILT_USER:
 		return kq.Register(nil, ev, func() (event.Source, error) { return userEvent{}, nil })
 	case abi.EVFILT_PROC:

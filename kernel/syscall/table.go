@@ -56,6 +56,8 @@ type Kernel struct {
 	Wmesg  func(pid int32) string // what a process sleeps on, "" if nothing
 	Calls  *modapi.Counter        // all system calls
 
+	NoThreads bool // the kernel has no threads of its own (RUMP_THREADS=0)
+
 	table Table
 }
 
