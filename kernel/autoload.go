@@ -35,7 +35,15 @@ func domainModule(af int) string {
 }
 
 func (k *Kernel) autoloadMajor(ctx context.Context, major uint32) error {
-	name := k.Dev.ModuleName(major)
+	return k.autoloadDriver(ctx, k.Dev.ModuleName(major), major)
+}
+
+// autoloadBlk is the same for a block device.
+func (k *Kernel) autoloadBlk(ctx context.Context, major uint32) error {
+	return k.autoloadDriver(ctx, k.Dev.BlkModuleName(major), major)
+}
+
+func (k *Kernel) autoloadDriver(ctx context.Context, name string, major uint32) error {
 	if name == "" {
 		return fmt.Errorf("no driver is known for major %d: %w", major, abi.ENOENT)
 	}

@@ -154,7 +154,10 @@ func (k *Kernel) initCore() {
 	k.step("module")
 	k.step("softint")
 	k.step("devsw")
-	k.Dev = dev.New(dev.Options{RestartWait: k.o.RestartWait, Evcnt: k.Evcnt.Attach, Log: k.Msg.Logger("dev"), Autoload: k.autoloadMajor, Iostat: k.Iostat})
+	k.Dev = dev.New(dev.Options{RestartWait: k.o.RestartWait, Evcnt: k.Evcnt.Attach, Log: k.Msg.Logger("dev"), Autoload: k.autoloadMajor, AutoloadBlk: k.autoloadBlk, Iostat: k.Iostat, Fail: k.o.BlkFail})
+	if n, seed := k.Dev.Failing(); n > 0 {
+		k.Msg.Printf("blk: FAULT INJECTION ACTIVE! fail %d/%d. seed %d", n, dev.FailMax, seed)
+	}
 	k.attachPseudo()
 	log := k.Msg.Logger("vfs")
 	k.VFS = vfs.New(vfs.Options{
@@ -179,7 +182,7 @@ func (k *Kernel) initCore() {
 				return nil, nil, err
 			}
 			if blk {
-				return nil, nil, abi.ENXIO
+				return k.Dev.OpenBlkNode(ctx, c, d, flags)
 			}
 			return k.Dev.Open(ctx, c, d, flags)
 		},
@@ -214,7 +217,8 @@ func (k *Kernel) initCore() {
 		Factions: map[modapi.Class]module.Faction{
 			modapi.ClassVFS: vfsFaction{k.VFS}, modapi.ClassNet: netFaction{k.Socket}, modapi.ClassDriver: devFaction{k.Dev},
 		},
-		AttachFS: k.VFS.AttachFS, AttachChr: k.Dev.AttachChr, AttachDomain: k.Socket.AttachDomain, AttachIf: k.Socket.AttachIf,
+		AttachFS: k.VFS.AttachFS, AttachChr: k.Dev.AttachChr,
+		AttachBlk: k.Dev.AttachBlk, BlkChanged: k.Dev.BlkChanged, Block: k.Dev.Block, DropBlocks: k.Dev.DropBlocks, AttachDomain: k.Socket.AttachDomain, AttachIf: k.Socket.AttachIf,
 		Syscall: k.sys.Attach, DropSyscalls: k.sys.Detach, Ready: k.Socket.Ready, DevReady: k.Dev.DevReady,
 		Started: func(i *module.Instance) {
 			if k.o.Watch != nil {

@@ -72,6 +72,7 @@ type Options struct {
 	Secmodels   []string                          // security models (Secmodels); nil = suser; none = everybody may do everything
 	Verbose     bool                              // kernel messages to the console (RUMP_VERBOSE)
 	Threads     *bool                             // RUMP_THREADS; nil = true
+	BlkFail     dev.Fail                          // block requests that fail on purpose (RUMP_BLKFAIL)
 	RestartWait time.Duration                     // how long callers wait for a component; 0 = 5 s
 	LoadTimeout time.Duration                     // for starting and initialising an instance; 0 = 15 s
 	LogSink     func(level, msg string, kv []any) // every log record, for the host's log

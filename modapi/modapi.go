@@ -65,6 +65,24 @@ type Kernel interface {
 	AttachFS(name string, t vfsops.FSType, c vfsops.Caps) error
 	// AttachChr adds a character device driver (devsw_attach).
 	AttachChr(name string, d devops.Chr) (abi.Dev, error)
+	// AttachBlk adds a block device driver (devsw_attach of a bdevsw) and
+	// answers the number of its unit 0. For each node NAME of devops.Noder
+	// devfs shows the block device NAME and the raw character device rNAME,
+	// which is the kernel's own.
+	AttachBlk(name string, d devops.Blk) (abi.Dev, error)
+	// BlkChanged makes the kernel ask a driver of the module, by the number
+	// that AttachBlk answered, for its nodes and their geometry again: units
+	// came or went. When it returns devfs shows them. It is not called with a
+	// lock held that Nodes takes. EEXIST: a node is another driver's.
+	BlkChanged(dev abi.Dev) error
+	// Block opens a block device of the kernel for the module alone: until it
+	// is closed another Block or mount of it is EBUSY. user is the unit that
+	// stands on it, a number of the module's own drivers, or abi.NoDev for what
+	// is no block device itself. The device's rank becomes one more than that of
+	// what it stands on, at most 8: ELOOP beyond, and EDEADLK if the device
+	// stands on user, or without a user on any unit of the module. ENXIO: no
+	// such device. All that is open is closed by the kernel at Fini or death.
+	Block(dev, user abi.Dev) (devops.BlockIO, error)
 	// AttachDomain adds a protocol family (domain_attach).
 	AttachDomain(af int, d sockops.Domain) error
 	// AttachIf adds an interface class (if_clone_attach).

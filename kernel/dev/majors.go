@@ -11,6 +11,12 @@ var majors = map[string]uint32{
 	"drvctl": 167, "tap": 169, "putter": 178, "cpuctl": 188,
 }
 
+// bmajors are the block device majors.
+var bmajors = map[string]uint32{
+	"wd": 0, "fd": 2, "sd": 4, "st": 5, "cd": 6, "vnd": 14, "ccd": 16, "md": 17, "raid": 18, "ld": 19, "cgd": 21,
+	"dk": 168, "fss": 163,
+}
+
 // Majors from firstDynamic on go to drivers that are not in the table; NetBSD
 // has none there. lastMajor is what a device number has room for.
 const (

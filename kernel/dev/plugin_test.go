@@ -26,6 +26,13 @@ func (k devKernel) AttachFS(string, vfsops.FSType, vfsops.Caps) error { return a
 func (k devKernel) AttachChr(name string, d devops.Chr) (abi.Dev, error) {
 	return k.s.AttachChr("dev", name, d)
 }
+func (k devKernel) AttachBlk(name string, d devops.Blk) (abi.Dev, error) {
+	return k.s.AttachBlk("dev", name, d)
+}
+func (k devKernel) BlkChanged(d abi.Dev) error { return k.s.BlkChanged("dev", d) }
+func (k devKernel) Block(d, user abi.Dev) (devops.BlockIO, error) {
+	return k.s.Block(context.Background(), "dev", "dev/mod", d, user)
+}
 func (k devKernel) AttachDomain(int, sockops.Domain) error { return abi.EPERM }
 func (k devKernel) AttachIf(string, sockops.IfClass) error { return abi.EPERM }
 func (k devKernel) Sysctl(modapi.SysctlNode) error         { return nil }

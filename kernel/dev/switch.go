@@ -30,6 +30,10 @@ type Options struct {
 	// Autoload is asked once to load a module for an unknown major. Nil:
 	// there is no autoload.
 	Autoload func(ctx context.Context, major uint32) error
+	// AutoloadBlk is the same for majors of block devices.
+	AutoloadBlk func(ctx context.Context, major uint32) error
+	// Fail makes requests to block devices fail on purpose.
+	Fail Fail
 	// Evcnt makes event counters, group "dev". Nil: counters nobody sees.
 	Evcnt func(group, name string) *modapi.Counter
 	// Log gets what has no caller to tell. Nil: nothing is logged.
@@ -49,7 +53,18 @@ type Switch struct {
 	byMajor map[uint32]*driver // protected by mu
 	next    uint32             // next dynamic major, protected by mu
 
-	cnt struct{ opens, reopens, edges *modapi.Counter }
+	bnumbers map[string]uint32     // as numbers, of block devices; protected by mu
+	blks     map[uint32]*blkDriver // by major; protected by mu
+	raws     map[uint32]*blkDriver // by major as a character device; protected by mu
+	bnext    uint32                // protected by mu
+	stackeds map[*stacked]struct{} // open by components, protected by mu
+	cached   func(ctx context.Context, h *BlkHandle) (Blocks, error)
+
+	lastBuf atomic.Uint64
+	depth   depths
+	fail    failer
+
+	cnt struct{ opens, reopens, edges, failed *modapi.Counter }
 }
 
 // driver is an attached character device driver (struct cdevsw).
@@ -93,6 +108,7 @@ type Node struct {
 	Name string
 	Dev  abi.Dev
 	Mode uint32 // permission bits
+	Blk  bool   // a block device
 }
 
 // New makes a Switch without drivers.
@@ -100,7 +116,10 @@ func New(o Options) *Switch {
 	s := &Switch{
 		opts: o, wait: o.RestartWait, next: firstDynamic,
 		numbers: make(map[string]uint32), byMajor: make(map[uint32]*driver),
+		bnext: firstDynamic, bnumbers: make(map[string]uint32), blks: make(map[uint32]*blkDriver),
+		raws: make(map[uint32]*blkDriver), stackeds: make(map[*stacked]struct{}),
 	}
+	s.fail.set(o.Fail)
 	if s.wait <= 0 {
 		s.wait = DefaultRestartWait
 	}
@@ -111,6 +130,7 @@ func New(o Options) *Switch {
 	s.cnt.opens = evcnt("dev", "opens")
 	s.cnt.reopens = evcnt("dev", "reopens")
 	s.cnt.edges = evcnt("dev", "edges")
+	s.cnt.failed = evcnt("dev", "blkfail")
 	return s
 }
 
@@ -128,7 +148,12 @@ func nodesOf(name string, c devops.Chr) ([]devops.Node, error) {
 	if !ok {
 		return []devops.Node{{Name: name, Mode: 0o600}}, nil
 	}
-	nodes := slices.Clone(nr.Nodes())
+	return checkNodes(name, nr.Nodes())
+}
+
+// checkNodes checks what a driver says of its nodes, and copies it.
+func checkNodes(name string, nodes []devops.Node) ([]devops.Node, error) {
+	nodes = slices.Clone(nodes)
 	if len(nodes) > MaxNodes {
 		return nil, fmt.Errorf("device %s has %d nodes: %w", name, len(nodes), abi.EINVAL)
 	}
@@ -156,28 +181,18 @@ func (s *Switch) AttachChr(inst, name string, c devops.Chr) (abi.Dev, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	d := (*driver)(nil)
-	major, known := s.numbers[name]
-	if known {
-		d = s.byMajor[major]
-	}
-	if d != nil && (d.inst != inst || d.live.Load() != nil || d.pending != nil && !d.was) {
+	d := s.byNameLocked(name)
+	if s.blkNameLocked(name) != nil || d != nil && (d.inst != inst || d.live.Load() != nil || d.pending != nil && !d.was) {
 		return abi.NoDev, fmt.Errorf("attach device %s: %w", name, abi.EEXIST)
 	}
 	for _, n := range nodes {
-		if o := s.nodeOwnerLocked(n.Name); o != nil && o != d {
+		if s.nodeTakenLocked(n.Name, d, nil) {
 			return abi.NoDev, fmt.Errorf("attach device %s: node %s: %w", name, n.Name, abi.EEXIST)
 		}
 	}
-	if !known {
-		if major, known = majors[name]; !known {
-			if s.next > lastMajor {
-				return abi.NoDev, fmt.Errorf("attach device %s: no major number left: %w", name, abi.ENOMEM)
-			}
-			major = s.next
-			s.next++
-		}
-		s.numbers[name] = major
+	major, err := s.majorLocked(s.numbers, majors, &s.next, name)
+	if err != nil {
+		return abi.NoDev, err
 	}
 	if d == nil {
 		d = &driver{name: name, major: major, inst: inst, units: make(map[uint32]*unit)}
@@ -233,6 +248,7 @@ func (s *Switch) InstanceUp(inst string) {
 			s.detachLocked(d)
 		}
 	}
+	s.blkInstanceUpLocked(inst)
 }
 
 // InstanceDown says that the process of an instance died.
@@ -246,6 +262,7 @@ func (s *Switch) InstanceDown(inst string) {
 			d.wakeLocked()
 		}
 	}
+	s.blkInstanceDownLocked(inst)
 }
 
 // DetachInstance takes away all drivers of an instance for good: it was
@@ -258,14 +275,23 @@ func (s *Switch) DetachInstance(inst string) {
 			s.detachLocked(d)
 		}
 	}
+	for _, d := range s.blks {
+		if d.inst == inst {
+			s.blkDetachLocked(d)
+		}
+	}
 }
 
-// DetachChr takes one driver away (devsw_detach).
+// DetachChr takes one driver away (devsw_detach), also one of block devices,
+// as do the following.
 func (s *Switch) DetachChr(inst, name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if d := s.byNameLocked(name); d != nil && d.inst == inst {
 		s.detachLocked(d)
+	}
+	if d := s.blkNameLocked(name); d != nil && d.inst == inst {
+		s.blkDetachLocked(d)
 	}
 }
 
@@ -290,6 +316,9 @@ func (s *Switch) byNameLocked(name string) *driver {
 func (s *Switch) InUse(inst, name string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if d := s.blkNameLocked(name); d != nil {
+		return d.inst == inst && d.openLocked()
+	}
 	d := s.byNameLocked(name)
 	return d != nil && d.inst == inst && len(d.units) > 0
 }
@@ -299,6 +328,10 @@ func (s *Switch) InUse(inst, name string) bool {
 func (s *Switch) HideChr(inst, name string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if d := s.blkNameLocked(name); d != nil && d.inst == inst {
+		d.hidden = !d.openLocked()
+		return d.hidden
+	}
 	d := s.byNameLocked(name)
 	if d == nil || d.inst != inst {
 		return true
@@ -312,6 +345,9 @@ func (s *Switch) ShowChr(inst, name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if d := s.byNameLocked(name); d != nil && d.inst == inst {
+		d.hidden = false
+	}
+	if d := s.blkNameLocked(name); d != nil && d.inst == inst {
 		d.hidden = false
 	}
 }
@@ -340,6 +376,15 @@ func (s *Switch) Lookup(name string) (Node, bool) {
 			}
 		}
 	}
+	for _, d := range s.blks {
+		for _, n := range d.nodes {
+			if blk, raw := d.pair(n); blk.Name == name {
+				return blk, true
+			} else if raw.Name == name {
+				return raw, true
+			}
+		}
+	}
 	return Node{}, false
 }
 
@@ -351,6 +396,20 @@ func (s *Switch) DriverName(major uint32) string {
 	for name, m := range s.numbers {
 		if m == major {
 			return name
+		}
+	}
+	return ""
+}
+
+// BlkModuleName is ModuleName for majors of block devices.
+func (s *Switch) BlkModuleName(major uint32) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, t := range [...]map[string]uint32{s.bnumbers, bmajors} {
+		for name, m := range t {
+			if m == major {
+				return name
+			}
 		}
 	}
 	return ""
@@ -382,6 +441,12 @@ func (s *Switch) Nodes() []Node {
 			r = append(r, node(d, n))
 		}
 	}
+	for _, d := range s.blks {
+		for _, n := range d.nodes {
+			blk, raw := d.pair(n)
+			r = append(r, blk, raw)
+		}
+	}
 	slices.SortFunc(r, func(a, b Node) int { return strings.Compare(a.Name, b.Name) })
 	return r
 }
@@ -394,9 +459,18 @@ func node(d *driver, n devops.Node) Node {
 // file; the caller makes the file. flags are O_*. ENXIO if there is no driver
 // or no such unit; EIO if a driver does not come back in time; what the driver
 // answers.
+//
+// The character device of a block device driver is its raw side: whole sectors
+// at a time, past the cache.
 func (s *Switch) Open(ctx context.Context, c *abi.Caller, n abi.Dev, flags int) (file.Ops, any, error) {
+	if raw := s.rawOf(n); raw != nil {
+		return s.openRaw(ctx, raw, n.Minor(), flags)
+	}
 	d, err := s.find(ctx, n)
 	if err != nil {
+		if raw := s.rawOf(n); raw != nil { // autoloaded
+			return s.openRaw(ctx, raw, n.Minor(), flags)
+		}
 		return nil, nil, err
 	}
 	h := &Handle{s: s, d: d, unit: n.Minor(), flags: flags}

@@ -41,11 +41,14 @@ type Link struct {
 	conn *stream.Conn
 	mods []*module
 
-	mu      sync.Mutex
-	reqid   abi.ReqID
-	chrs    map[uint32]*chr
-	socks   map[abi.SockID]*domain
-	maxSock abi.SockID
+	mu        sync.Mutex
+	reqid     abi.ReqID
+	chrs      map[uint32]*chr
+	blks      map[uint32]*blk  // by major of the block device
+	blocks    map[uint64]block // that the component has open, by handle
+	lastBlock uint64
+	socks     map[abi.SockID]*domain
+	maxSock   abi.SockID
 }
 
 // Open greets the component at the other end of nc, which the Link owns from
@@ -56,7 +59,7 @@ func Open(ctx context.Context, nc net.Conn, ctl Control, opt Options) (*Link, er
 		opt.Epoch = 1
 	}
 	opt.Stream.Epoch = opt.Epoch
-	l := &Link{opt: opt, ctl: ctl, chrs: make(map[uint32]*chr), socks: make(map[abi.SockID]*domain)}
+	l := &Link{opt: opt, ctl: ctl, chrs: make(map[uint32]*chr), blks: make(map[uint32]*blk), blocks: make(map[uint64]block), socks: make(map[abi.SockID]*domain)}
 	l.mu.Lock() // upcalls wait until the modules are known
 	l.conn = stream.New(nc, (*upcalls)(l), opt.Stream)
 	l.mu.Unlock()
@@ -106,6 +109,7 @@ func (l *Link) Err() error { return l.conn.Err() }
 func (l *Link) Close() {
 	l.conn.Close()
 	l.conn.Wait()
+	l.dropBlocks(nil)
 }
 
 // lie ends the link because of what the component said.

@@ -83,6 +83,7 @@ func (m *module) Init(ctx context.Context, k modapi.Kernel, r modapi.Reason, p m
 	req := wire.InitReq{Reason: r, Instance: m.l.opt.Instance, Props: p}
 	if _, err := m.l.life(ctx, wire.OpInit, m.index, req.Append(nil), 0); err != nil {
 		m.set(nil, false)
+		m.l.dropBlocks(m)
 		return err
 	}
 	m.set(k, false)
@@ -95,6 +96,7 @@ func (m *module) Fini(ctx context.Context) error {
 		return err
 	}
 	m.set(nil, false)
+	m.l.dropBlocks(m)
 	return nil
 }
 

@@ -32,6 +32,11 @@ func (u *upcalls) Serve(ctx context.Context, req *stream.Request) {
 		l.devReady(req)
 		return
 	}
+	switch {
+	case op >= wire.OpBlockGeometry && op <= wire.OpBlockClose:
+		l.serveBlock(ctx, req)
+		return
+	}
 	if m == nil {
 		l.lie("%s by module %d", op, req.Header.Object)
 		return
@@ -77,6 +82,14 @@ func (m *module) attach(req *stream.Request) ([]byte, error) {
 	l.mu.Lock()
 	k, starting := m.kernel, m.starting
 	l.mu.Unlock()
+	if k != nil {
+		switch op {
+		case wire.OpBlockOpen:
+			return m.blockOpen(k, req)
+		case wire.OpBlkChanged:
+			return nil, m.blkChanged(k, req)
+		}
+	}
 	if k == nil || !starting {
 		return nil, fmt.Errorf("%s outside Init: %w", op, abi.EPERM)
 	}
@@ -98,6 +111,8 @@ func (m *module) attach(req *stream.Request) ([]byte, error) {
 			return nil, malformed(err)
 		}
 		return m.attachChr(k, &r)
+	case wire.OpAttachBlk:
+		return m.attachBlk(k, req)
 	case wire.OpAttachDomain:
 		var r wire.AttachDomainReq
 		if err := r.Parse(req.Args); err != nil {

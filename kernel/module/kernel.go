@@ -1,6 +1,7 @@
 package module
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"strconv"
@@ -75,6 +76,24 @@ func (k *kernel) AttachChr(name string, d devops.Chr) (abi.Dev, error) {
 	}
 	k.record(modapi.ClassDriver, name)
 	return dev, nil
+}
+
+func (k *kernel) AttachBlk(name string, d devops.Blk) (abi.Dev, error) {
+	if err := k.may("disk " + name); err != nil {
+		return abi.NoDev, err
+	}
+	dev, err := k.m.d.AttachBlk(k.x.Inst.Name, name, d)
+	if err != nil {
+		return abi.NoDev, fmt.Errorf("disk %s: %w", name, err)
+	}
+	k.record(modapi.ClassDriver, name)
+	return dev, nil
+}
+
+func (k *kernel) BlkChanged(dev abi.Dev) error { return k.m.d.BlkChanged(k.x.Inst.Name, dev) }
+
+func (k *kernel) Block(dev, user abi.Dev) (devops.BlockIO, error) {
+	return k.m.d.Block(context.Background(), k.x.Inst.Name, k.x.owner(), dev, user)
 }
 
 func (k *kernel) AttachDomain(af int, d sockops.Domain) error {

@@ -79,6 +79,10 @@ type Deps struct {
 	Factions     map[modapi.Class]Faction // of ClassVFS, ClassNet, ClassDriver
 	AttachFS     func(instance, name string, t vfsops.FSType, c vfsops.Caps) error
 	AttachChr    func(instance, name string, d devops.Chr) (abi.Dev, error)
+	AttachBlk    func(instance, name string, d devops.Blk) (abi.Dev, error)
+	BlkChanged   func(instance string, dev abi.Dev) error
+	Block        func(ctx context.Context, instance, owner string, dev, user abi.Dev) (devops.BlockIO, error)
+	DropBlocks   func(owner string) // closes what Block gave; "instance/": to all its modules
 	AttachDomain func(instance string, af int, d sockops.Domain) error
 	AttachIf     func(instance, class string, c sockops.IfClass) error
 	Syscall      func(owner string, num int, fn modapi.SyscallFn) error
@@ -491,6 +495,7 @@ func (m *Manager) detach(x *Mod) {
 	}
 	m.d.Sysctl.Destroy(x.owner())
 	m.d.DropSyscalls(x.owner())
+	m.dropBlocks(x.owner())
 	if m.d.Symbols != nil {
 		m.d.Symbols(x.Name, nil)
 	}
@@ -508,6 +513,14 @@ func (m *Manager) symbols(x *Mod) {
 	}
 	m.tab.Unlock()
 	m.d.Symbols(x.Name, names)
+}
+
+// dropBlocks closes the block devices of a module or, with "instance/", of all
+// modules of one.
+func (m *Manager) dropBlocks(owner string) {
+	if m.d.DropBlocks != nil {
+		m.d.DropBlocks(owner)
+	}
 }
 
 func (x *Mod) owner() string { return x.Inst.Name + "/" + x.Info.Name }

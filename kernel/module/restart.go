@@ -42,6 +42,7 @@ func (m *Manager) Down(i *Instance, p hyper.Plugin) bool {
 	for _, f := range fs {
 		f.Down(i.Name)
 	}
+	m.dropBlocks(i.Name + "/")
 	m.d.Msg.Printf("%s: process %d died: %s", i.Name, p.Pid(), p.Cause())
 	return true
 }

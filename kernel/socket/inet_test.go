@@ -29,6 +29,9 @@ type inetKernel struct {
 
 func (k inetKernel) AttachFS(string, vfsops.FSType, vfsops.Caps) error { return abi.EPERM }
 func (k inetKernel) AttachChr(string, devops.Chr) (abi.Dev, error)     { return 0, abi.EPERM }
+func (k inetKernel) AttachBlk(string, devops.Blk) (abi.Dev, error)     { return 0, abi.EPERM }
+func (k inetKernel) BlkChanged(abi.Dev) error                          { return abi.EPERM }
+func (k inetKernel) Block(abi.Dev, abi.Dev) (devops.BlockIO, error)    { return nil, abi.EPERM }
 func (k inetKernel) AttachDomain(af int, d sockops.Domain) error {
 	return k.l.AttachDomain("net", af, d)
 }

@@ -80,3 +80,24 @@ const (
 
 // Command of sockets (sys/sockio.h).
 const SIOCATMARK = 0x40047307 // int: at the urgent data
+
+// Commands of disks (sys/dkio.h).
+const (
+	DIOCGCACHE      = 0x40046474 // int: DKCACHE_*
+	DIOCCACHESYNC   = 0x80046476 // int: force; write the device's own cache out
+	DIOCGWEDGEINFO  = 0x40d0647a // struct dkwedge_info
+	DIOCGMEDIASIZE  = 0x40086484 // int64: bytes
+	DIOCGSECTORSIZE = 0x40046485 // uint32: bytes
+)
+
+// Bits of DIOCGCACHE.
+const (
+	DKCACHE_READ  = 0x000001 // the read cache is on
+	DKCACHE_WRITE = 0x000002 // the write cache is on
+	DKCACHE_FUA   = 0x020000 // a write can be durable by itself
+)
+
+// DkwedgeInfoSize is the length of struct dkwedge_info, in bytes: name of 16,
+// label of 128 and parent of 16, int64 offset and uint64 size in sectors, type
+// of 32.
+const DkwedgeInfoSize = 208

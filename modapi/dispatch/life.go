@@ -145,6 +145,7 @@ func (m *mod) undo() {
 	m.state = idle
 	drop(s.fstypes, func(v fstype) bool { return v.m == m })
 	drop(s.chrs, func(v chr) bool { return v.m == m })
+	drop(s.blks, func(v blk) bool { return v.m == m })
 	drop(s.domains, func(v domain) bool { return v.m == m })
 	drop(s.ifs, func(v ifclass) bool { return v.m == m })
 	drop(s.sysctls, func(v sysctl) bool { return v.m == m })

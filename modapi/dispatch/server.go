@@ -49,6 +49,7 @@ type Server struct {
 	epoch    abi.Epoch
 	fstypes  map[string]fstype
 	chrs     map[uint32]chr
+	blks     map[uint32]blk // by major of the block device
 	domains  map[int]domain
 	ifs      map[string]ifclass
 	sysctls  map[uint64]sysctl
@@ -70,6 +71,10 @@ type (
 	chr struct {
 		m *mod
 		d devops.Chr
+	}
+	blk struct {
+		m *mod
+		d devops.Blk
 	}
 	domain struct {
 		m *mod
@@ -121,6 +126,7 @@ func New(mods []modapi.Module, opt Options) *Server {
 		ready:    make(chan struct{}),
 		fstypes:  make(map[string]fstype),
 		chrs:     make(map[uint32]chr),
+		blks:     make(map[uint32]blk),
 		domains:  make(map[int]domain),
 		ifs:      make(map[string]ifclass),
 		sysctls:  make(map[uint64]sysctl),
@@ -286,6 +292,9 @@ func (s *Server) serve(ctx context.Context, req *stream.Request, a *answer) erro
 	case wire.FamSock:
 		return s.serveSock(ctx, req, a)
 	case wire.FamDev:
+		if req.Header.Op >= wire.OpBlkGeometry {
+			return s.serveBlk(ctx, req, a)
+		}
 		return s.serveDev(ctx, req, a)
 	case wire.FamSys:
 		return s.serveSys(ctx, req, a)

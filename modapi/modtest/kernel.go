@@ -26,6 +26,7 @@ type Kernel struct {
 	major    uint32
 	FSTypes  map[string]FSType
 	Chrs     map[string]Chr
+	Blks     map[string]Blk
 	Domains  map[int]sockops.Domain
 	Ifs      map[string]sockops.IfClass
 	Sysctls  map[string]modapi.SysctlNode
@@ -33,6 +34,7 @@ type Kernel struct {
 	counters map[string]*modapi.Counter
 	socks    map[abi.SockID]chan struct{}
 	devs     map[abi.Dev]chan struct{}
+	disks    map[abi.Dev]devops.BlockIO
 	logs     []string
 	nextSock abi.SockID
 	nextFsid abi.Fsid
@@ -50,12 +52,19 @@ type Chr struct {
 	Ops devops.Chr
 }
 
+// Blk is an attached block device driver.
+type Blk struct {
+	Dev   abi.Dev // unit 0
+	Ops   devops.Blk
+	Nodes []devops.Node // as of the last BlkChanged; nil: it names none
+}
+
 var _ modapi.Kernel = (*Kernel)(nil)
 
 // NewKernel makes one that hands out grants.
 func NewKernel(tb testing.TB, grants map[string]*os.File) *Kernel {
 	k := &Kernel{tb: tb, grants: grants, major: 200, counters: map[string]*modapi.Counter{},
-		socks: map[abi.SockID]chan struct{}{}, devs: map[abi.Dev]chan struct{}{}}
+		socks: map[abi.SockID]chan struct{}{}, devs: map[abi.Dev]chan struct{}{}, disks: map[abi.Dev]devops.BlockIO{}}
 	k.reset()
 	return k
 }
@@ -63,6 +72,7 @@ func NewKernel(tb testing.TB, grants map[string]*os.File) *Kernel {
 func (k *Kernel) reset() {
 	k.FSTypes = map[string]FSType{}
 	k.Chrs = map[string]Chr{}
+	k.Blks = map[string]Blk{}
 	k.Domains = map[int]sockops.Domain{}
 	k.Ifs = map[string]sockops.IfClass{}
 	k.Sysctls = map[string]modapi.SysctlNode{}

@@ -101,6 +101,15 @@ const (
 	OpDevWrite                                  // DevReq, bytes in the payload -> NumRes
 	OpDevIoctl                                  // NumReq (command), argument in the payload -> argument in the payload
 	OpDevPoll                                   // -> NumRes
+
+	// Of block device drivers.
+	OpBlkGeometry // -> GeomMsg
+	OpBlkOpen     // DevReq
+	OpBlkClose    // DevReq
+	OpBlkRead     // BufReq -> bytes in the payload
+	OpBlkWrite    // BufReq, bytes in the payload
+	OpBlkControl  // BufReq: flush, discard, zeroes
+	OpBlkIoctl    // NumReq (command), argument in the payload -> argument in the payload
 )
 
 // Sysctl nodes and system calls of modules, and the calls of a client.
@@ -115,16 +124,24 @@ const (
 
 // Upcalls. Object is the module's index unless the comment says otherwise.
 const (
-	OpAttachFS     Op = FamUp<<famShift | iota + 1 // AttachFSReq
-	OpAttachChr                                    // AttachChrReq -> NumRes (the device)
-	OpAttachDomain                                 // AttachDomainReq
-	OpAttachIf                                     // IfName (the class)
-	OpSysctl                                       // SysctlReq
-	OpAddSyscall                                   // NumReq
-	OpEvcnt                                        // one-way: EvcntMsg in the payload
-	OpReady                                        // one-way: ReadyMsg in the payload; Object 0
-	OpDevReady                                     // one-way: DevReadyMsg in the payload; Object 0
-	OpLog                                          // one-way: LogMsg in the payload
+	OpAttachFS      Op = FamUp<<famShift | iota + 1 // AttachFSReq
+	OpAttachChr                                     // AttachChrReq -> NumRes (the device)
+	OpAttachDomain                                  // AttachDomainReq
+	OpAttachIf                                      // IfName (the class)
+	OpSysctl                                        // SysctlReq
+	OpAddSyscall                                    // NumReq
+	OpEvcnt                                         // one-way: EvcntMsg in the payload
+	OpReady                                         // one-way: ReadyMsg in the payload; Object 0
+	OpDevReady                                      // one-way: DevReadyMsg in the payload; Object 0
+	OpLog                                           // one-way: LogMsg in the payload
+	OpAttachBlk                                     // AttachBlkReq, NodesMsg in the payload -> NumRes (the device)
+	OpBlkChanged                                    // NumReq (the device), NodesMsg in the payload
+	OpBlockOpen                                     // BlockOpenReq -> NumRes (the handle)
+	OpBlockGeometry                                 // Object: handle -> GeomMsg
+	OpBlockRead                                     // Object: handle, BufReq -> bytes in the payload
+	OpBlockWrite                                    // Object: handle, BufReq, bytes in the payload
+	OpBlockControl                                  // Object: handle, BufReq
+	OpBlockClose                                    // Object: handle
 )
 
 // Class says how long an operation may take.
@@ -221,6 +238,13 @@ var ops = [...]opInfo{
 	{OpDevWrite, "dev-write", ClassCPU, true},
 	{OpDevIoctl, "dev-ioctl", ClassBlock, true},
 	{OpDevPoll, "dev-poll", ClassSpin, false},
+	{OpBlkGeometry, "blk-geometry", ClassBlock, false},
+	{OpBlkOpen, "blk-open", ClassBlock, true},
+	{OpBlkClose, "blk-close", ClassBlock, true},
+	{OpBlkRead, "blk-read", ClassBlock, false},
+	{OpBlkWrite, "blk-write", ClassBlock, true},
+	{OpBlkControl, "blk-control", ClassBlock, true},
+	{OpBlkIoctl, "blk-ioctl", ClassBlock, true},
 
 	{OpSysctlGet, "sysctl-get", ClassCPU, false},
 	{OpSysctlSet, "sysctl-set", ClassCPU, true},
@@ -239,6 +263,14 @@ var ops = [...]opInfo{
 	{OpReady, "ready", ClassSpin, false},
 	{OpDevReady, "dev-ready", ClassSpin, false},
 	{OpLog, "log", ClassSpin, false},
+	{OpAttachBlk, "attach-blk", ClassAdmin, true},
+	{OpBlkChanged, "blk-changed", ClassAdmin, true},
+	{OpBlockOpen, "block-open", ClassAdmin, true},
+	{OpBlockGeometry, "block-geometry", ClassBlock, false},
+	{OpBlockRead, "block-read", ClassBlock, false},
+	{OpBlockWrite, "block-write", ClassBlock, true},
+	{OpBlockControl, "block-control", ClassBlock, true},
+	{OpBlockClose, "block-close", ClassBlock, true},
 }
 
 // opIndex finds an op in the table: by family (upcalls last) and number.

@@ -39,6 +39,7 @@ var messages = []message{
 	new(DevReq), new(ModSyscallReq), new(HelloReq), new(HelloRes), new(SyscallReq), new(SyscallRes),
 	new(AttachFSReq), new(AttachChrReq), new(AttachDomainReq), new(SysctlReq), new(EvcntMsg), new(ReadyMsg), new(DevReadyMsg), new(LogMsg),
 	new(InfoRes), new(InitReq), new(SignalMsg),
+	new(GeomMsg), new(BufReq), new(AttachBlkReq), new(NodesMsg), new(BlockOpenReq),
 }
 
 func name(m message) string { return reflect.TypeOf(m).Elem().Name() }

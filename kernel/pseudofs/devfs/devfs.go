@@ -71,6 +71,13 @@ type item struct {
 	id abi.Fileid
 }
 
+func (i item) vtype() abi.VType {
+	if i.Blk {
+		return abi.VBLK
+	}
+	return abi.VCHR
+}
+
 // list answers what there is now, in the order of file numbers: a scan that
 // goes on after a cookie sees each entry that stays exactly once, for numbers
 // only grow.
@@ -105,7 +112,7 @@ func (f *FS) rootAttr() abi.Vattr {
 
 func (f *FS) attr(i item) abi.Vattr {
 	return abi.Vattr{
-		Type: abi.VCHR, Mode: i.Mode, Nlink: 1, Rdev: i.Dev, Blksize: abi.PageSize, Fileid: i.id, Gen: 1,
+		Type: i.vtype(), Mode: i.Mode, Nlink: 1, Rdev: i.Dev, Blksize: abi.PageSize, Fileid: i.id, Gen: 1,
 		Atime: f.born, Mtime: f.born, Ctime: f.born, Btime: f.born,
 	}
 }
@@ -183,7 +190,7 @@ func (f *FS) Readdir(_ context.Context, req vfsops.ReaddirReq) (vfsops.ReaddirRe
 			}
 			return r, nil
 		}
-		r.Entries = append(r.Entries, abi.Dirent{Fileid: i.id, Cookie: uint64(i.id), Type: abi.VCHR, Name: i.Name})
+		r.Entries = append(r.Entries, abi.Dirent{Fileid: i.id, Cookie: uint64(i.id), Type: i.vtype(), Name: i.Name})
 	}
 	r.EOF = true
 	return r, nil
