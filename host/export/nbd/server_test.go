@@ -337,7 +337,7 @@ func TestHostile(t *testing.T) {
 		{name: "half a write", hello: 2, bytes: append(q(proto.Request{Cmd: proto.CmdWrite, Length: 100000}), 1, 2, 3)},
 		{name: "half a wrong write", hello: 2, bytes: append(q(proto.Request{Cmd: proto.CmdWrite, Offset: 1 << 60, Length: 1 << 20}), 1, 2, 3)},
 		{name: "reads never taken", hello: 2, bytes: q(proto.Request{Length: 1 << 20}), flood: true},
-		{name: "large reads never taken", hello: 2, bytes: q(proto.Request{Length: 1 << 25}), flood: true},
+		{name: "large reads never taken", hello: 2, bytes: q(proto.Request{Length: 1 << 21}), flood: true},
 		{name: "flushes never taken", hello: 2, bytes: q(proto.Request{Cmd: proto.CmdFlush}), flood: true},
 		{name: "errors never taken", hello: 2, bytes: q(proto.Request{Cmd: 4711}), flood: true},
 	} {
