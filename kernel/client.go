@@ -72,8 +72,11 @@ func (p *Proc) Syscall(ctx context.Context, num int, a *abi.Sysargs) error {
 func (k *Kernel) call(ctx context.Context, l *proc.Lwp, num int, a *abi.Sysargs) (err error) {
 	exit := l.Proc.Context()
 	if l.Proc.Stopped() {
-		if err := l.Proc.AwaitCont(ctx.Done()); err != nil {
+		switch l.Proc.AwaitCont(ctx.Done()) {
+		case abi.EINTR:
 			return abi.ErrnoOf(ctx.Err())
+		case abi.ESRCH:
+			return gone(l.Proc)
 		}
 	}
 	// Not Done: a remote caller's context makes a channel for who asks.

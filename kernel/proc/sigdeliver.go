@@ -84,7 +84,7 @@ func (p *Proc) actLocked(si abi.Siginfo, l *Lwp) {
 		}
 		p.sig.notices = append(p.sig.notices, notice{si, noticeSignal})
 		p.interruptLocked(sig, a.Flags&abi.SA_RESTART != 0, l)
-	case sig != abi.SIGKILL && p.modelLocked() == SigIgnore:
+	case sig != abi.SIGKILL && p.modelLocked() <= SigIgnore:
 	default:
 		switch prop := propOf(sig); {
 		case prop&propStop != 0:
@@ -177,8 +177,8 @@ func (p *Proc) flush() {
 // Stopped reports whether the process is stopped by a signal.
 func (p *Proc) Stopped() bool { return p.stopped.Load() }
 
-// AwaitCont waits until the process is not stopped, or ends. Done answers the
-// caller's patience, nil if it has no end.
+// AwaitCont waits until the process is not stopped: ESRCH if it ends, EINTR when
+// done is closed, which may be nil.
 func (p *Proc) AwaitCont(done <-chan struct{}) error {
 	for {
 		p.sigMu.Lock()
@@ -190,7 +190,7 @@ func (p *Proc) AwaitCont(done <-chan struct{}) error {
 		select {
 		case <-cont:
 		case <-p.ctx.Done():
-			return nil // and the call finds out
+			return abi.ESRCH
 		case <-done:
 			return abi.EINTR
 		}

@@ -365,8 +365,8 @@ func (p *Proc) postLocked(si abi.Siginfo, l *Lwp) {
 		return
 	case p.handLocked(si, l):
 		return
-	case h == abi.SIG_DFL && sig != abi.SIGKILL && p.modelLocked() == SigIgnore:
-		return
+	case h == abi.SIG_DFL && sig != abi.SIGKILL && p.modelLocked() <= SigIgnore:
+		return // SigPanic has panicked, if it wanted to
 	case h == abi.SIG_DFL && prop&propIgnore != 0 && p.modelLocked() != SigRecord:
 		return
 	}

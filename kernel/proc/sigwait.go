@@ -143,3 +143,10 @@ func (p *Proc) handLocked(si abi.Siginfo, only *Lwp) bool {
 	}
 	return false
 }
+
+// Sigwaiters is how many Sigtimedwait wait.
+func (p *Proc) Sigwaiters() int {
+	p.sigMu.Lock()
+	defer p.sigMu.Unlock()
+	return len(p.sig.waiters)
+}
