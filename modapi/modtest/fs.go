@@ -113,6 +113,13 @@ func eachBinding(t *testing.T, f func(t *testing.T, b Binding)) {
 func load(t *testing.T, b Binding, mods []modapi.Module, grants map[string]*os.File, props map[string]modapi.Props) *Kernel {
 	t.Helper()
 	k := NewKernel(t, grants)
+	k.load(b, mods, grants, props)
+	return k
+}
+
+func (k *Kernel) load(b Binding, mods []modapi.Module, grants map[string]*os.File, props map[string]modapi.Props) {
+	t := k.tb
+	t.Helper()
 	for _, m := range b.Bind(t, mods, grants) {
 		name := m.Info().Name
 		if err := k.Init(m, modapi.Fresh, props[name]); err != nil {
@@ -124,7 +131,6 @@ func load(t *testing.T, b Binding, mods []modapi.Module, grants map[string]*os.F
 			}
 		})
 	}
-	return k
 }
 
 func mountFS(t *testing.T, b Binding, ut FSUnderTest) *fsT {

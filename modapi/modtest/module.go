@@ -99,7 +99,7 @@ func (k *Kernel) attached() map[string]bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	r := map[string]bool{}
-	for _, t := range []any{k.FSTypes, k.Chrs, k.Domains, k.Ifs, k.Sysctls, k.Syscalls} {
+	for _, t := range []any{k.FSTypes, k.Chrs, k.Blks, k.Domains, k.Ifs, k.Sysctls, k.Syscalls} {
 		v := reflect.ValueOf(t)
 		for _, key := range v.MapKeys() {
 			r[fmt.Sprint(v.Type().Elem(), " ", key)] = true

@@ -1,0 +1,355 @@
+// Package md is the module of memory disks, md(4): block devices whose blocks
+// are memory of this process.
+//
+// The units are md0, md1, ...: as many as the property units says (4), or as
+// many as are configured. A unit gets its memory by a property of its name
+//
+//	props: {md: {md0: 64M, md1: 1048576, units: 8}}
+//
+// or while the kernel runs by the ioctl mdio.SetConf on md0 or rmd0. One that
+// has none is of size 0: it can be opened, and that is all.
+//
+// The memory is sparse: what was never written, discarded or zeroed takes
+// none. It is this process's, so that the contents end with it: after a
+// restart all units that properties configure read as zeroes, and those of an
+// ioctl are gone. Who needs more has vnd on a tmpfs file, whose pages are the
+// kernel's.
+//
+// # Locks
+//
+//	unit.mu      the memory is there; held shared over transfers
+//	  unit.part  64 KiB each, in rising order: a reader sees no half of a sector
+package md
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+
+	"github.com/rumpus-kernel/rumpus/modapi"
+	"github.com/rumpus-kernel/rumpus/modapi/abi"
+	"github.com/rumpus-kernel/rumpus/modapi/devops"
+	"github.com/rumpus-kernel/rumpus/modapi/devops/mdio"
+)
+
+// Sector is the size of a sector, in bytes.
+const Sector = devops.DevBsize
+
+// DefaultUnits is how many units there are at least, MaxUnits at most.
+const (
+	DefaultUnits = 4
+	MaxUnits     = 256
+)
+
+// New makes the module "md" (class driver).
+func New() modapi.Module { return &module{} }
+
+type module struct {
+	k     modapi.Kernel
+	dev   abi.Dev
+	units []*unit
+}
+
+var (
+	_ modapi.Module = (*module)(nil)
+	_ devops.Blk    = (*driver)(nil)
+	_ devops.Noder  = (*driver)(nil)
+)
+
+func (*module) Info() modapi.Info {
+	return modapi.Info{
+		Name: "md", Class: modapi.ClassDriver,
+		Kern: abi.KernVersionCurrent, Version: "0.1.0",
+	}
+}
+
+// Init makes the units. EINVAL: a property that is none; ENOMEM.
+func (m *module) Init(_ context.Context, k modapi.Kernel, _ modapi.Reason, p modapi.Props) error {
+	sizes, n, err := parse(p)
+	if err != nil {
+		return err
+	}
+	m.k, m.units = k, make([]*unit, n)
+	for i := range m.units {
+		m.units[i] = &unit{}
+	}
+	for i, size := range sizes {
+		if err := m.units[i].set(mdio.Conf{Size: size, Type: mdio.KmemAllocated}); err != nil {
+			m.free()
+			return fmt.Errorf("md%d: %w", i, err)
+		}
+	}
+	if m.dev, err = k.AttachBlk("md", &driver{m: m}); err != nil {
+		m.free()
+		return fmt.Errorf("attach md: %w", err)
+	}
+	return nil
+}
+
+// Fini gives the memory back.
+func (m *module) Fini(context.Context) error {
+	m.free()
+	return nil
+}
+
+func (m *module) free() {
+	for _, u := range m.units {
+		u.set(mdio.Conf{})
+	}
+}
+
+// parse reads the properties: the sizes of units, and how many there are.
+func parse(p modapi.Props) (map[int]int64, int, error) {
+	sizes, n := make(map[int]int64), DefaultUnits
+	for key, v := range p {
+		size, err := bytesOf(v)
+		if err != nil {
+			return nil, 0, fmt.Errorf("md: %s: %w", key, err)
+		}
+		if key == "units" {
+			if size < 1 || size > MaxUnits {
+				return nil, 0, fmt.Errorf("md: units: %d, not 1 to %d: %w", size, MaxUnits, abi.EINVAL)
+			}
+			n = max(n, int(size))
+			continue
+		}
+		num, ok := strings.CutPrefix(key, "md")
+		i, err := strconv.Atoi(num)
+		if !ok || err != nil || i < 0 || i >= MaxUnits || strconv.Itoa(i) != num {
+			return nil, 0, fmt.Errorf("md: property %q: wanted md0 to md%d, or units: %w", key, MaxUnits-1, abi.EINVAL)
+		}
+		size = (size + Sector - 1) / Sector * Sector
+		sizes[i] = size
+	}
+	for i := range sizes {
+		n = max(n, i+1)
+	}
+	return sizes, n, nil
+}
+
+// bytesOf reads a size: a number of bytes, or one with a suffix K, M, G or T.
+func bytesOf(v any) (int64, error) {
+	switch v := v.(type) {
+	case int64:
+		return v, nil
+	case int:
+		return int64(v), nil
+	case float64:
+		if v == math.Trunc(v) && v >= 0 && v <= mdio.MaxSize {
+			return int64(v), nil
+		}
+	case string:
+		s, shift := strings.TrimSuffix(strings.ToUpper(v), "B"), 0
+		if i := strings.IndexByte("KMGT", lastByte(s)); i >= 0 {
+			s, shift = strings.TrimSpace(s[:len(s)-1]), 10*(i+1)
+		}
+		n, err := strconv.ParseInt(s, 10, 64)
+		if err == nil && n >= 0 && n <= mdio.MaxSize>>shift {
+			return n << shift, nil
+		}
+	}
+	return 0, fmt.Errorf("%v is no size: %w", v, abi.EINVAL)
+}
+
+func lastByte(s string) byte {
+	if s == "" {
+		return '?'
+	}
+	return s[len(s)-1]
+}
+
+// driver is the block device driver.
+type driver struct{ m *module }
+
+// Nodes are the units, configured or not, with the mode of NetBSD's MAKEDEV.
+func (d *driver) Nodes() []devops.Node {
+	nodes := make([]devops.Node, len(d.m.units))
+	for i := range nodes {
+		nodes[i] = devops.Node{Name: "md" + strconv.Itoa(i), Unit: uint32(i), Mode: 0o640}
+	}
+	return nodes
+}
+
+func (d *driver) unit(n uint32) (*unit, error) {
+	if int64(n) >= int64(len(d.m.units)) {
+		return nil, fmt.Errorf("md%d: %w", n, abi.ENXIO)
+	}
+	return d.m.units[n], nil
+}
+
+// Geometry of a unit; size 0 if it has no memory.
+func (d *driver) Geometry(_ context.Context, n uint32) (devops.Geom, error) {
+	u, err := d.unit(n)
+	if err != nil {
+		return devops.Geom{}, err
+	}
+	return u.geom(), nil
+}
+
+// Open lets everybody in.
+func (d *driver) Open(_ context.Context, n uint32, _ int) error {
+	_, err := d.unit(n)
+	return err
+}
+
+// Close does nothing.
+func (d *driver) Close(_ context.Context, n uint32, _ int) error {
+	_, err := d.unit(n)
+	return err
+}
+
+// Strategy moves a buf.
+func (d *driver) Strategy(_ context.Context, b *devops.Buf) error {
+	u, err := d.unit(b.Dev.Minor())
+	if err != nil {
+		return err
+	}
+	return u.strategy(b)
+}
+
+// Ioctl knows mdio.GetConf and SetConf. ENOTTY.
+func (d *driver) Ioctl(_ context.Context, n uint32, cmd uint32, arg []byte) ([]byte, error) {
+	u, err := d.unit(n)
+	if err != nil {
+		return nil, err
+	}
+	switch cmd {
+	case mdio.GetConf:
+		c := mdio.Conf{Size: u.geom().Size}
+		if c.Size > 0 {
+			c.Type = mdio.KmemAllocated
+		}
+		return c.Append(nil), nil
+	case mdio.SetConf:
+		var c mdio.Conf
+		if err := c.Parse(arg); err != nil {
+			return nil, err
+		}
+		if err := u.set(c); err != nil {
+			return nil, fmt.Errorf("md%d: %w", n, err)
+		}
+		return nil, d.m.k.BlkChanged(d.m.dev)
+	}
+	return nil, abi.ENOTTY
+}
+
+// partSize is what one lock of a unit covers, in bytes.
+const partSize = 64 << 10
+
+// unit is one memory disk.
+type unit struct {
+	mu   sync.RWMutex
+	mem  []byte // nil: not configured; protected by mu
+	part [256]sync.RWMutex
+}
+
+func (u *unit) geom() devops.Geom {
+	u.mu.RLock()
+	defer u.mu.RUnlock()
+	return u.geomLocked()
+}
+
+func (u *unit) geomLocked() devops.Geom {
+	return devops.Geom{Size: int64(len(u.mem)), Sector: Sector, MaxIO: devops.MaxPhys, Ops: devops.BDiscard | devops.BZeroes, Type: "md"}
+}
+
+// set gives a unit memory or takes it away. EBUSY: it has some.
+func (u *unit) set(c mdio.Conf) error {
+	if err := c.Check(); err != nil {
+		return err
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if c.Type == mdio.Unconfigured {
+		if u.mem != nil {
+			syscall.Munmap(u.mem)
+			u.mem = nil
+		}
+		return nil
+	}
+	if u.mem != nil {
+		return abi.EBUSY
+	}
+	mem, err := syscall.Mmap(-1, 0, int(c.Size), syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_PRIVATE|syscall.MAP_ANON|syscall.MAP_NORESERVE)
+	if err != nil {
+		return fmt.Errorf("%d bytes (%v): %w", c.Size, err, abi.ENOMEM)
+	}
+	u.mem = mem
+	return nil
+}
+
+// strategy moves a buf.
+func (u *unit) strategy(b *devops.Buf) error {
+	u.mu.RLock()
+	defer u.mu.RUnlock()
+	g := u.geomLocked()
+	if b.Op() == devops.BFlush {
+		return abi.EOPNOTSUPP
+	}
+	if err := b.Check(&g); err != nil {
+		return err
+	}
+	lo, hi := b.Off(), b.Off()+b.Bytes
+	mem := u.mem[lo:hi]
+	if b.Op() == devops.BRead {
+		unlock := u.lock(lo, hi, (*sync.RWMutex).RLock, (*sync.RWMutex).RUnlock)
+		b.Data.CopyIn(mem)
+		unlock()
+		return nil
+	}
+	unlock := u.lock(lo, hi, (*sync.RWMutex).Lock, (*sync.RWMutex).Unlock)
+	defer unlock()
+	if b.Op() == devops.BWrite {
+		b.Data.CopyOut(mem)
+		return nil
+	}
+	return u.zero(lo, hi)
+}
+
+// lock takes the locks of the parts that a range touches: as there are only so
+// many, parts share them.
+func (u *unit) lock(lo, hi int64, lock, unlock func(*sync.RWMutex)) func() {
+	first, last := lo/partSize, (hi-1)/partSize
+	n := int64(len(u.part))
+	if first == last {
+		p := &u.part[first%n]
+		lock(p)
+		return func() { unlock(p) }
+	}
+	var set [256]bool
+	for i := first; i <= last && i < first+n; i++ {
+		set[i%n] = true
+	}
+	for i := range set {
+		if set[i] {
+			lock(&u.part[i])
+		}
+	}
+	return func() {
+		for i := range set {
+			if set[i] {
+				unlock(&u.part[i])
+			}
+		}
+	}
+}
+
+// zero zeroes a range; whole pages are given back.
+func (u *unit) zero(lo, hi int64) error {
+	const page = abi.PageSize
+	plo, phi := min((lo+page-1)&^(page-1), hi), hi&^(page-1)
+	if plo >= phi {
+		clear(u.mem[lo:hi])
+		return nil
+	}
+	clear(u.mem[lo:plo])
+	clear(u.mem[phi:hi])
+	if err := syscall.Madvise(u.mem[plo:phi], syscall.MADV_DONTNEED); err != nil {
+		clear(u.mem[plo:phi])
+	}
+	return nil
+}
