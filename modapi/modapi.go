@@ -76,7 +76,8 @@ type Kernel interface {
 	// lock held that Nodes takes. EEXIST: a node is another driver's.
 	BlkChanged(dev abi.Dev) error
 	// Block opens a block device of the kernel for the module alone: until it
-	// is closed another Block or mount of it is EBUSY. user is the unit that
+	// is closed another Block or mount of it is EBUSY, but for units of one
+	// driver, which may share it. user is the unit that
 	// stands on it, a number of the module's own drivers, or abi.NoDev for what
 	// is no block device itself. The device's rank becomes one more than that of
 	// what it stands on, at most 8: ELOOP beyond, and EDEADLK if the device

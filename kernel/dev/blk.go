@@ -29,6 +29,7 @@ type blkDriver struct {
 	gen     uint64              // generations so far, protected by Switch.mu
 	nodes   []devops.Node       // protected by Switch.mu
 	units   map[uint32]*blkUnit // open units, protected by Switch.mu
+	configs []*config           // units made by Attach, in this order; protected by Switch.mu
 	changed chan struct{}       // closed and replaced when live or gone changes; protected by Switch.mu
 }
 
@@ -48,7 +49,8 @@ type blkUnit struct {
 
 	// Protected by Switch.mu.
 	opens int        // of OpenBlk
-	excl  bool       // one of them has it for itself
+	excl  int        // those of them that have it for themselves: several of one owner
+	owner string     // theirs
 	on    []*blkUnit // what it stands on, one entry an open
 
 	// rank is one more than the highest of on, 0 if there is none. Changed
@@ -181,7 +183,7 @@ func (s *Switch) AttachBlk(inst, name string, b devops.Blk) (abi.Dev, error) {
 		s.blks[major] = d
 		s.raws[cmajor] = d
 	}
-	d.nodes, d.pending = nodes, b
+	d.nodes, d.pending = d.keepLocked(nodes), b
 	if inst == "" {
 		s.blkUpLocked(d)
 	}
@@ -267,7 +269,7 @@ func (s *Switch) BlkChanged(inst string, dev abi.Dev) error {
 	if err := s.blkNodesFreeLocked(d, d.name, nodes); err != nil {
 		return err
 	}
-	d.nodes = nodes
+	d.nodes = d.keepLocked(nodes)
 	for _, u := range d.units {
 		u.geom.Store(nil)
 	}
@@ -384,7 +386,7 @@ func (s *Switch) Blks() []BlkInfo {
 		for _, n := range d.nodes {
 			i := BlkInfo{Name: n.Name, Dev: abi.Makedev(d.major, n.Unit), Raw: abi.Makedev(d.cmajor, n.Unit), Instance: d.inst}
 			if u := d.units[n.Unit]; u != nil {
-				i.Opens, i.Busy, i.Rank = u.opens, u.excl, int(u.rank.Load())
+				i.Opens, i.Busy, i.Rank = u.opens, u.excl > 0, int(u.rank.Load())
 				for _, o := range u.on {
 					i.On = append(i.On, o.dev())
 				}

@@ -52,7 +52,7 @@ func (s *Switch) rawOf(n abi.Dev) *blkDriver {
 }
 
 func (s *Switch) openRaw(ctx context.Context, d *blkDriver, unit uint32, flags int) (file.Ops, any, error) {
-	h, err := s.openUnit(ctx, d, unit, nodeFlags(flags))
+	h, err := s.openUnit(ctx, d, unit, nodeFlags(flags), "")
 	if err != nil {
 		return nil, nil, err
 	}

@@ -49,10 +49,12 @@ func (s *Switch) OpenBlk(ctx context.Context, n abi.Dev, flags int) (*BlkHandle,
 	if err != nil {
 		return nil, err
 	}
-	return s.openUnit(ctx, d, n.Minor(), flags)
+	return s.openUnit(ctx, d, n.Minor(), flags, "")
 }
 
-func (s *Switch) openUnit(ctx context.Context, d *blkDriver, unit uint32, flags int) (*BlkHandle, error) {
+// openUnit opens for an owner, who may have a unit for himself several times;
+// "" is somebody else each time.
+func (s *Switch) openUnit(ctx context.Context, d *blkDriver, unit uint32, flags int, owner string) (*BlkHandle, error) {
 	s.mu.Lock()
 	if d.hidden { // since it was found
 		s.mu.Unlock()
@@ -60,12 +62,13 @@ func (s *Switch) openUnit(ctx context.Context, d *blkDriver, unit uint32, flags 
 	}
 	u := s.unitLocked(d, unit)
 	if flags&abi.O_EXCL != 0 {
-		if u.excl {
+		if u.excl > 0 && (owner == "" || u.owner != owner) {
 			name := u.name()
 			s.mu.Unlock()
 			return nil, fmt.Errorf("disk %s is in use: %w", name, abi.EBUSY)
 		}
-		u.excl = true
+		u.excl++
+		u.owner = owner
 	}
 	u.opens++
 	s.mu.Unlock()
@@ -194,6 +197,9 @@ func (h *BlkHandle) reopen(ctx context.Context, g *blkGen) error {
 	old := h.gen.Load()
 	if old == g.n {
 		return nil
+	}
+	if err := h.ensure(ctx, g); err != nil {
+		return err
 	}
 	if err := g.b.Open(ctx, h.u.unit, h.flags&abi.O_ACCMODE); err != nil {
 		return err
@@ -383,6 +389,9 @@ func (s *Switch) NextBuf() abi.BufID { return abi.BufID(s.lastBuf.Add(1)) }
 // Ioctl passes a command to the driver. It waits for one that is being
 // restarted; one that dies under it is EIO.
 func (h *BlkHandle) Ioctl(ctx context.Context, cmd uint32, arg []byte) ([]byte, error) {
+	if cmd == devops.DIOCCONFIGURE || cmd == devops.DIOCUNCONFIGURE {
+		return nil, abi.ENOTTY // the kernel's own
+	}
 	if err := h.Up(ctx); err != nil {
 		return nil, err
 	}
@@ -420,7 +429,7 @@ func (h *BlkHandle) drop() {
 	defer h.s.mu.Unlock()
 	h.u.opens--
 	if h.flags&abi.O_EXCL != 0 {
-		h.u.excl = false
+		h.u.excl--
 	}
 	h.s.putUnitLocked(h.u)
 }

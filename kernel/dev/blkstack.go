@@ -37,10 +37,14 @@ func (s *Switch) Block(ctx context.Context, inst, owner string, n, user abi.Dev)
 	base.opens++ // for as long as we are here
 	err = s.standLocked(inst, k, base, user)
 	s.mu.Unlock()
+	alone := "" // units of one driver share: partitions a disk
+	if k.user != nil {
+		alone = fmt.Sprintf("%s/%s", owner, k.user.d.name)
+	}
 	if err == nil {
-		k.h, err = s.openUnit(ctx, d, n.Minor(), abi.O_RDWR|abi.O_EXCL)
+		k.h, err = s.openUnit(ctx, d, n.Minor(), abi.O_RDWR|abi.O_EXCL, alone)
 		if abi.ErrnoOf(err) == abi.EROFS {
-			k.h, err = s.openUnit(ctx, d, n.Minor(), abi.O_RDONLY|abi.O_EXCL)
+			k.h, err = s.openUnit(ctx, d, n.Minor(), abi.O_RDONLY|abi.O_EXCL, alone)
 		}
 	}
 	s.mu.Lock()

@@ -64,7 +64,7 @@ type Switch struct {
 	depth   depths
 	fail    failer
 
-	cnt struct{ opens, reopens, edges, failed *modapi.Counter }
+	cnt struct{ opens, reopens, reconfigured, edges, failed *modapi.Counter }
 }
 
 // driver is an attached character device driver (struct cdevsw).
@@ -129,6 +129,7 @@ func New(o Options) *Switch {
 	}
 	s.cnt.opens = evcnt("dev", "opens")
 	s.cnt.reopens = evcnt("dev", "reopens")
+	s.cnt.reconfigured = evcnt("dev", "reconfigured")
 	s.cnt.edges = evcnt("dev", "edges")
 	s.cnt.failed = evcnt("dev", "blkfail")
 	return s

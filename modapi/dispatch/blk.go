@@ -33,6 +33,11 @@ func (s *Server) serveBlk(ctx context.Context, req *stream.Request, a *answer) e
 		if err := r.Parse(req.Args); err != nil {
 			return bad(req, err)
 		}
+		if c, ok := k.d.(devops.Configurer); ok {
+			if p, handled, err := devops.ServeConfigure(ctx, c, uint32(r.N), append([]byte(nil), req.Payload...)); handled {
+				return q.bytes(p, err)
+			}
+		}
 		p, err := k.d.Ioctl(ctx, unit, uint32(r.N), append([]byte(nil), req.Payload...))
 		return q.bytes(p, err)
 	case wire.OpBlkOpen, wire.OpBlkClose:
