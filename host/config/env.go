@@ -22,6 +22,7 @@ type alias struct {
 // there: 0 in front means no, anything else, even nothing, means yes.
 var aliases = []alias{
 	{"RUMP_BLKFAIL", []string{"kernel", "blkfail"}, asIs},
+	{"RUMP_BLKFAIL_SEED", []string{"kernel", "blkfail-seed"}, asIs},
 	{"RUMP_MEMLIMIT", []string{"kernel", "memlimit"}, asIs},
 	{"RUMP_NCPU", []string{"kernel", "ncpu"}, asIs},
 	{"RUMP_SERVER", []string{"server", "socket"}, asIs},

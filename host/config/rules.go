@@ -56,6 +56,12 @@ var rules = map[string]func(v any) (any, error){
 		}
 		return nil
 	}),
+	"blkfail-seed": text(func(s string) error {
+		if _, err := strconv.ParseUint(s, 10, 32); s != "" && err != nil {
+			return errors.New("wanted a number of 32 bits in quotes")
+		}
+		return nil
+	}),
 	"secmodels": func(v any) (any, error) {
 		for i, s := range v.([]string) {
 			if !slices.Contains(secmodels, s) {

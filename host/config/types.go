@@ -40,6 +40,9 @@ type Kernel struct {
 	// Blkfail is how many of 10000 block requests fail on purpose, in
 	// decimal; "" is none (RUMP_BLKFAIL).
 	Blkfail string `koanf:"blkfail" rule:"blkfail"`
+	// BlkfailSeed is the seed of it, in decimal; "" is another one each time
+	// (RUMP_BLKFAIL_SEED).
+	BlkfailSeed string `koanf:"blkfail-seed" rule:"blkfail-seed"`
 	// Sysctl is set at boot, by dotted name; values are string, bool, int,
 	// uint64 or float64.
 	Sysctl map[string]any `koanf:"sysctl" free:"sysctl"`
@@ -150,7 +153,7 @@ func defaults() map[string]any {
 	return map[string]any{
 		"kernel": map[string]any{
 			"hostname": "", "ncpu": "host", "memlimit": 0, "threads": true, "verbose": false,
-			"blkfail": "", "sysctl": map[string]any{}, "secmodels": []any{"suser"}, "owner": "root",
+			"blkfail": "", "blkfail-seed": "", "sysctl": map[string]any{}, "secmodels": []any{"suser"}, "owner": "root",
 			"module-path": []any{"$EXE/plugins"},
 		},
 		"server":     map[string]any{"socket": "", "mode": "0700", "clients": 256},

@@ -36,6 +36,7 @@ import (
 	"github.com/rumpus-kernel/rumpus/host/config"
 	"github.com/rumpus-kernel/rumpus/host/supervise"
 	"github.com/rumpus-kernel/rumpus/kernel"
+	"github.com/rumpus-kernel/rumpus/kernel/dev"
 	"github.com/rumpus-kernel/rumpus/kernel/hyper"
 	"github.com/rumpus-kernel/rumpus/kernel/module"
 	"github.com/rumpus-kernel/rumpus/kernel/sysproxy"
@@ -168,6 +169,7 @@ func (h *host) kernelOptions() kernel.Options {
 		},
 		Watch: func(k *kernel.Kernel, i *module.Instance) { h.sup.Watch(k.Mod, i) },
 	}
+	o.BlkFail, _ = dev.ParseFail(c.Kernel.Blkfail, c.Kernel.BlkfailSeed) // the configuration has been checked
 	for name, v := range c.Kernel.Sysctl {
 		o.Sysctl[name] = sysctlText(v)
 	}
