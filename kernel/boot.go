@@ -167,10 +167,12 @@ func (k *Kernel) initCore() {
 		Files:       k.Files,
 		RestartWait: k.o.RestartWait,
 		Evcnt:       k.Evcnt.Attach,
-		Drain:       k.background("vdrain"),
-		Async:       k.Aiodone,
-		Autoload:    k.autoloadFS,
-		Lockcnt:     func(uid uint32, d int) { _ = k.Procs.Uids.Find(uid).Chglockcnt(d, abi.RLIM_INFINITY) },
+
+		Drain:    k.background("vdrain"),
+		Async:    k.Aiodone,
+		Shrink:   func(want int64) int64 { return k.Bio.Shrink(want) },
+		Autoload: k.autoloadFS,
+		Lockcnt:  func(uid uint32, d int) { _ = k.Procs.Uids.Find(uid).Chglockcnt(d, abi.RLIM_INFINITY) },
 		Authorize: func(c *abi.Caller, want abi.AccMode, va *abi.Vattr, fsErr error) error {
 			return k.Auth.AuthorizeVnode(c.Cred, want, va, fsErr)
 		},
@@ -190,6 +192,7 @@ func (k *Kernel) initCore() {
 			return k.Pipes.OpenFifo(ctx, a, &a.V, flags)
 		},
 	})
+	k.startBio()
 	k.Socket = socket.New(socket.Options{
 		Local:  local.New(local.Options{Files: k.Files, Bind: k.bindLocal, Find: k.findLocal, Evcnt: k.Evcnt.Attach, Sbsize: k.sbsize}),
 		Sbsize: k.sbsize,
@@ -207,7 +210,7 @@ func (k *Kernel) initCore() {
 	})
 	k.sys = &syscall.Kernel{
 		VFS: k.VFS, Socket: k.Socket, Dev: k.Dev, Sysctl: k.Sysctl, Evcnt: k.Evcnt, Msg: k.Msg, Procs: k.Procs, Files: k.Files, Pipes: k.Pipes,
-		Auth: k.Auth, Now: k.hyp.Now, Booted: k.boot, Random: k.hyp.Entropy, Reboot: k.requestReboot,
+		Auth: k.Auth, Now: k.hyp.Now, Booted: k.boot, Random: k.hyp.Entropy, Reboot: k.requestReboot, SyncBlocks: k.Bio.Sync,
 		Rfork: k.rfork, Wmesg: k.wmesg, NoThreads: !k.threads(),
 		Calls: k.Evcnt.Attach("sysproxy", "syscalls"),
 	}

@@ -28,6 +28,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/rumpus-kernel/rumpus/kernel/bio"
 	"github.com/rumpus-kernel/rumpus/kernel/clock"
 	"github.com/rumpus-kernel/rumpus/kernel/dev"
 	"github.com/rumpus-kernel/rumpus/kernel/evcnt"
@@ -112,6 +113,7 @@ type Kernel struct {
 	VFS         *vfs.VFS
 	Socket      *socket.Layer
 	Dev         *dev.Switch
+	Bio         *bio.System
 	Sysctl      *sysctl.Tree
 	Evcnt       *evcnt.Set
 	Msg         *kprintf.Msgbuf

@@ -68,6 +68,9 @@ func (k *Kernel) Reboot(ctx context.Context, howto int) {
 			if err := k.VFS.UnmountAll(ctx); err != nil { // writes back first
 				k.Msg.Printf("unmount: %v", err)
 			}
+			if err := k.Bio.Sync(ctx); err != nil {
+				k.Msg.Printf("%v", err)
+			}
 		})
 	}
 	within(finiTimeAll, k.Mod.FiniAll)

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"sync/atomic"
 
+	"github.com/rumpus-kernel/rumpus/kernel/bio"
 	"github.com/rumpus-kernel/rumpus/kernel/kprintf"
 	"github.com/rumpus-kernel/rumpus/kernel/proc"
 	"github.com/rumpus-kernel/rumpus/kernel/sysctl"
@@ -23,6 +24,9 @@ func (k *Kernel) sysctlInit() {
 	}
 	memory := func(part func(vfs.Memory) int64) func() string {
 		return sysctl.Int(func() int64 { return part(k.VFS.Memory()) })
+	}
+	blocks := func(part func(bio.Stats) int64) func() string {
+		return sysctl.Int(func() int64 { return part(k.Bio.Stats()) })
 	}
 	for _, n := range append(k.secmodelNodes(), []sysctl.Node{
 		{Name: "kern.ostype", Type: sysctl.TypeString, Desc: "Operating system type", Get: sysctl.Const("rumpus")},
@@ -61,6 +65,11 @@ func (k *Kernel) sysctlInit() {
 		{Name: "vfs.memory.names", Type: sysctl.TypeQuad, Desc: "Memory of the name cache, bytes", Get: memory(func(m vfs.Memory) int64 { return m.Names })},
 		{Name: "vfs.memory.vnodes", Type: sysctl.TypeQuad, Desc: "Memory of vnodes, bytes", Get: memory(func(m vfs.Memory) int64 { return m.Vnodes })},
 		{Name: "vfs.memory.listings", Type: sysctl.TypeQuad, Desc: "Memory of directory listings, bytes", Get: memory(func(m vfs.Memory) int64 { return m.Listings })},
+		{Name: "vfs.memory.blocks", Type: sysctl.TypeQuad, Desc: "Memory of cached blocks of devices, and of layers over them, bytes", Get: memory(func(m vfs.Memory) int64 { return m.Blocks })},
+		{Name: "vfs.bio.inflight", Type: sysctl.TypeQuad, Desc: "Requests that block devices have now", Get: blocks(func(s bio.Stats) int64 { return s.Inflight })},
+		{Name: "vfs.bio.cached", Type: sysctl.TypeQuad, Desc: "Cached blocks of devices, bytes", Get: blocks(func(s bio.Stats) int64 { return s.Cached })},
+		{Name: "vfs.bio.dirty", Type: sysctl.TypeQuad, Desc: "Of them, not yet written, bytes", Get: blocks(func(s bio.Stats) int64 { return s.Dirty })},
+		{Name: "vfs.bio.layers", Type: sysctl.TypeQuad, Desc: "Layers over devices, bytes", Get: blocks(func(s bio.Stats) int64 { return s.Layers })},
 	}...) {
 		if err := k.Sysctl.Create(n); err != nil {
 			k.Msg.Printf("%v", err)

@@ -2,13 +2,13 @@ package bio
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/rumpus-kernel/rumpus/kernel/clock"
+	"github.com/rumpus-kernel/rumpus/kernel/dev"
 	"github.com/rumpus-kernel/rumpus/modapi"
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
 	"github.com/rumpus-kernel/rumpus/modapi/devops"
@@ -22,16 +22,17 @@ type Device interface {
 	// Strategy moves one buf and answers when it is done, as devops.Blk. An
 	// error that is ErrDied says that the driver's process ended under it.
 	Strategy(ctx context.Context, b *devops.Buf) error
-	// Up waits until the driver is there again: nil. EIO when it did not come
-	// back in time, ENXIO when it is gone for good.
-	Up(ctx context.Context) error
+	// Up waits until the driver that answered died, an ErrDied, is there again:
+	// nil. EIO when it did not come back in time, ENXIO when it is gone for
+	// good.
+	Up(ctx context.Context, died error) error
 	// Close ends the open.
 	Close(ctx context.Context) error
 }
 
 // ErrDied is what Device.Strategy answers, wrapped, when the driver died while
 // it had the buf: the buf may be done, in part or not at all.
-var ErrDied = errors.New("the driver died under a request")
+var ErrDied = dev.ErrDied
 
 // Policy says what becomes of the bufs in flight when their driver dies.
 type Policy uint8
@@ -73,7 +74,7 @@ type Options struct {
 	// Log gets what has no caller to tell. Nil: nothing is logged.
 	Log modapi.Logger
 	// Open opens a device. Nil: ENXIO.
-	Open func(ctx context.Context, dev abi.Dev, flags int) (Device, error)
+	Open func(ctx context.Context, n abi.Dev, flags int) (Device, error)
 	// Aiodone has fn run by the workqueue aiodoned: what asynchronous requests
 	// want done when they end. Nil: it is done where they end.
 	Aiodone func(fn func(ctx context.Context))

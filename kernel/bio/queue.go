@@ -238,7 +238,7 @@ func (q *queue) attempt(r *Request) error {
 			q.s.cnt.abandoned.Inc()
 			return fmt.Errorf("device %v: the driver died %d times of buf %d: %w", r.buf.Dev, try+1, r.buf.ID, abi.EIO)
 		}
-		if err := q.back(r.ctx, dev); err != nil {
+		if err := q.back(r.ctx, dev, err); err != nil {
 			q.s.cnt.abandoned.Inc()
 			return fmt.Errorf("device %v: buf %d: %w", r.buf.Dev, r.buf.ID, err)
 		}
@@ -248,12 +248,13 @@ func (q *queue) attempt(r *Request) error {
 
 // back waits for the driver of dev, and sees to it that the device is still the
 // one it was.
-func (q *queue) back(ctx context.Context, dev Device) error {
+func (q *queue) back(ctx context.Context, dev Device, died error) error {
 	for wait := 10 * time.Millisecond; ; wait = min(2*wait, time.Second) {
-		err := dev.Up(ctx)
+		err := dev.Up(ctx, died)
 		if err == nil {
 			g, err := dev.Geometry(ctx)
 			if errors.Is(err, ErrDied) {
+				died = err
 				continue
 			}
 			if err != nil {

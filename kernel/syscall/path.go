@@ -349,7 +349,13 @@ func sysUnmount(ctx context.Context, k *Kernel, l *proc.Lwp, a *abi.Sysargs) err
 }
 
 func sysSync(ctx context.Context, k *Kernel, _ *proc.Lwp, _ *abi.Sysargs) error {
-	return k.VFS.SyncAll(ctx)
+	err := k.VFS.SyncAll(ctx) // first: file systems write to devices
+	if k.SyncBlocks != nil {
+		if e := k.SyncBlocks(ctx); err == nil {
+			err = e
+		}
+	}
+	return err
 }
 
 func sysChdir(ctx context.Context, k *Kernel, l *proc.Lwp, a *abi.Sysargs) error {

@@ -52,9 +52,11 @@ type Kernel struct {
 	Booted time.Time
 	Random func(p []byte)
 	Reboot func(howto int) // begins a reboot; returns at once
-	Rfork  func(l *proc.Lwp, flags int) (pid int32, cookie [abi.CookieSize]byte, err error)
-	Wmesg  func(pid int32) string // what a process sleeps on, "" if nothing
-	Calls  *modapi.Counter        // all system calls
+	// SyncBlocks writes what the caches of block devices have; nil: there are none.
+	SyncBlocks func(ctx context.Context) error
+	Rfork      func(l *proc.Lwp, flags int) (pid int32, cookie [abi.CookieSize]byte, err error)
+	Wmesg      func(pid int32) string // what a process sleeps on, "" if nothing
+	Calls      *modapi.Counter        // all system calls
 
 	NoThreads bool // the kernel has no threads of its own (RUMP_THREADS=0)
 

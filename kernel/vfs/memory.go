@@ -24,8 +24,13 @@ const (
 	memNames
 	memVnodes
 	memLists
+	memBlocks
 	memKinds
 )
+
+// memBlocksLeast is which part of the limit blocks of devices get whatever the
+// others take; half of it is the most.
+const memBlocksLeast = 16
 
 // memShare is which part of the limit names, vnodes and listings may have each.
 const memShare = 8
@@ -50,12 +55,19 @@ func (m *memory) take(k memKind, n int64) {
 // get half of the limit whatever the others take.
 func (m *memory) try(k memKind, n int64) bool {
 	all, own := m.used.Add(n), m.by[k].Add(n)
-	if k == memPages {
+	switch k {
+	case memPages:
 		if all <= m.limit || own <= max(m.limit/2, pageSize) {
 			return true
 		}
-	} else if all <= m.limit && own <= m.share() {
-		return true
+	case memBlocks:
+		if all <= m.limit && own <= m.limit/2 || own <= m.limit/memBlocksLeast {
+			return true
+		}
+	default:
+		if all <= m.limit && own <= m.share() {
+			return true
+		}
 	}
 	m.take(k, -n)
 	return false
@@ -76,14 +88,31 @@ type Memory struct {
 	Names    int64 // at most an eighth of Limit
 	Vnodes   int64 // the same, but for those in use
 	Listings int64 // of directories; the same
+	Blocks   int64 // of devices, and layers over them; at most half of Limit
 }
 
 // Memory answers what the caches take.
 func (fs *VFS) Memory() Memory {
 	m := fs.mem
 	return Memory{Limit: m.limit, Pages: m.by[memPages].Load(), Names: m.by[memNames].Load(),
-		Vnodes: m.by[memVnodes].Load(), Listings: m.by[memLists].Load()}
+		Vnodes: m.by[memVnodes].Load(), Listings: m.by[memLists].Load(), Blocks: m.by[memBlocks].Load()}
 }
 
 // Used is the sum.
-func (m Memory) Used() int64 { return m.Pages + m.Names + m.Vnodes + m.Listings }
+func (m Memory) Used() int64 { return m.Pages + m.Names + m.Vnodes + m.Listings + m.Blocks }
+
+// BlockMemory is the account of cached blocks of devices (bio.Memory). They may
+// have half of the limit while the others leave it, and a sixteenth always.
+type BlockMemory struct{ m *memory }
+
+// BlockMemory answers the account.
+func (fs *VFS) BlockMemory() BlockMemory { return BlockMemory{fs.mem} }
+
+// Try counts n bytes if the limit allows it.
+func (b BlockMemory) Try(n int64) bool { return b.m.try(memBlocks, n) }
+
+// Take counts n bytes without asking; negative gives them back.
+func (b BlockMemory) Take(n int64) { b.m.take(memBlocks, n) }
+
+// Share is what blocks may come to, in bytes.
+func (b BlockMemory) Share() int64 { return b.m.limit / 2 }

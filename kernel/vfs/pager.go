@@ -240,13 +240,19 @@ func (d *fileData) dropClean() int {
 }
 
 // makeRoom is the page pool's way out when the limit is reached: clean pages
-// go, else listings of directories, else dirty pages, which are written first.
+// go, else listings of directories, else blocks of devices, else dirty pages,
+// which are written first.
 func (fs *VFS) makeRoom(want int) int {
 	if n := fs.evictPages(want, false); n > 0 {
 		return n
 	}
 	if n := fs.lists.shrink() / pageSize; n > 0 {
 		return int(n)
+	}
+	if fs.o.Shrink != nil {
+		if n := fs.o.Shrink(int64(want)*pageSize) / pageSize; n > 0 {
+			return int(n)
+		}
 	}
 	return fs.evictPages(want, true)
 }

@@ -34,6 +34,10 @@ type Options struct {
 	RestartWait time.Duration       // how long callers wait for a dead component; 0 = 5 s
 	Evcnt       func(group, name string) *modapi.Counter
 
+	// Shrink frees cached blocks of devices (BlockMemory) and answers how
+	// many bytes. It must not wait. nil: there are none.
+	Shrink func(want int64) int64
+
 	// Privileged says whether c may do what only the super-user may: action is
 	// "mount", "unmount", "mknod", "chroot" or "chsysflags". nil: effective uid 0, else EPERM.
 	Privileged func(c *abi.Caller, action string) error

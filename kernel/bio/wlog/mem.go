@@ -61,7 +61,7 @@ func (m *Mem) Geometry(context.Context) (devops.Geom, error) {
 }
 
 // Up is Device.
-func (m *Mem) Up(ctx context.Context) error {
+func (m *Mem) Up(ctx context.Context, _ error) error {
 	if m.Back != nil {
 		return m.Back(ctx)
 	}

@@ -92,7 +92,7 @@ func (r *Recorder) Mark(data []byte) {
 func (r *Recorder) Geometry(ctx context.Context) (devops.Geom, error) { return r.dev.Geometry(ctx) }
 
 // Up is bio.Device.
-func (r *Recorder) Up(ctx context.Context) error { return r.dev.Up(ctx) }
+func (r *Recorder) Up(ctx context.Context, died error) error { return r.dev.Up(ctx, died) }
 
 // Close is bio.Device.
 func (r *Recorder) Close(ctx context.Context) error { return r.dev.Close(ctx) }
