@@ -2,18 +2,19 @@
 // are memory of this process.
 //
 // The units are md0, md1, ...: as many as the property units says (4), or as
-// many as are configured. A unit gets its memory by a property of its name
+// many as are configured. A unit gets its memory by the property md of the
+// plugin, a size for each unit,
 //
 //	props: {md: {md0: 64M, md1: 1048576, units: 8}}
 //
-// or while the kernel runs by the ioctl mdio.SetConf on md0 or rmd0. One that
-// has none is of size 0: it can be opened, and that is all.
+// or while the kernel runs: by devops.Configurer with {"size": "64M"}, and the
+// number of a unit if it is to be that one, or by the ioctl mdio.SetConf on the
+// unit. One that has none is of size 0: it can be opened, and that is all.
 //
 // The memory is sparse: what was never written, discarded or zeroed takes
 // none. It is this process's, so that the contents end with it: after a
-// restart all units that properties configure read as zeroes, and those of an
-// ioctl are gone. Who needs more has vnd on a tmpfs file, whose pages are the
-// kernel's.
+// restart all units read as zeroes, and those of the ioctl have no memory. Who
+// needs more has vnd on a tmpfs file, whose pages are the kernel's.
 //
 // # Locks
 //
@@ -22,7 +23,9 @@
 package md
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"math"
 	"strconv"
@@ -58,6 +61,8 @@ var (
 	_ modapi.Module = (*module)(nil)
 	_ devops.Blk    = (*driver)(nil)
 	_ devops.Noder  = (*driver)(nil)
+
+	_ devops.Configurer = (*driver)(nil)
 )
 
 func (*module) Info() modapi.Info {
@@ -105,7 +110,11 @@ func (m *module) free() {
 // parse reads the properties: the sizes of units, and how many there are.
 func parse(p modapi.Props) (map[int]int64, int, error) {
 	sizes, n := make(map[int]int64), DefaultUnits
-	for key, v := range p {
+	own, ok := p["md"].(map[string]any)
+	if !ok && p["md"] != nil {
+		return nil, 0, fmt.Errorf("md: the property is no map of units and sizes: %w", abi.EINVAL)
+	}
+	for key, v := range own {
 		size, err := bytesOf(v)
 		if err != nil {
 			return nil, 0, fmt.Errorf("md: %s: %w", key, err)
@@ -235,6 +244,62 @@ func (d *driver) Ioctl(_ context.Context, n uint32, cmd uint32, arg []byte) ([]b
 		return nil, d.m.k.BlkChanged(d.m.dev)
 	}
 	return nil, abi.ENOTTY
+}
+
+// conf is the argument of Configure.
+type conf struct {
+	Size any  `json:"size"` // a number of bytes, or a text as in a property
+	Unit *int `json:"unit"` // nil: the first without memory
+}
+
+// Configure gives a unit memory, from {"size": "64M", "unit": 1}. EINVAL;
+// EBUSY: that unit has memory, or all have; ENOMEM.
+func (d *driver) Configure(_ context.Context, again devops.Units, on abi.Dev, arg []byte) (devops.Units, error) {
+	var c conf
+	dec := json.NewDecoder(bytes.NewReader(arg))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&c); err != nil || dec.More() {
+		return again, fmt.Errorf("md: wanted {\"size\": SIZE, \"unit\": NUMBER}: %w", abi.EINVAL)
+	}
+	size, err := bytesOf(c.Size)
+	if err != nil {
+		return again, fmt.Errorf("md: size: %w", err)
+	}
+	switch {
+	case on != abi.NoDev:
+		return again, fmt.Errorf("md stands on no device: %w", abi.EINVAL)
+	case again.Count > 1:
+		return again, abi.EINVAL
+	case again.Count == 1:
+		n := int(again.First)
+		c.Unit = &n
+	}
+	set := mdio.Conf{Size: (size + Sector - 1) / Sector * Sector, Type: mdio.KmemAllocated}
+	for i, u := range d.m.units {
+		if c.Unit != nil && *c.Unit != i {
+			continue
+		}
+		err := u.set(set)
+		if err == nil {
+			return devops.Units{First: uint32(i), Count: 1}, nil
+		}
+		if c.Unit != nil || abi.ErrnoOf(err) != abi.EBUSY {
+			return again, fmt.Errorf("md%d: %w", i, err)
+		}
+	}
+	if c.Unit != nil {
+		return again, fmt.Errorf("md%d: there are %d units: %w", *c.Unit, len(d.m.units), abi.EINVAL)
+	}
+	return again, fmt.Errorf("all %d units are in use: %w", len(d.m.units), abi.EBUSY)
+}
+
+// Unconfigure takes the memory away.
+func (d *driver) Unconfigure(_ context.Context, units devops.Units, _ bool) error {
+	u, err := d.unit(units.First)
+	if err != nil || units.Count != 1 || u.geom().Size == 0 {
+		return abi.ENXIO
+	}
+	return u.set(mdio.Conf{})
 }
 
 // partSize is what one lock of a unit covers, in bytes.

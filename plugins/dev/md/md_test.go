@@ -16,7 +16,9 @@ import (
 
 func mods() []modapi.Module { return []modapi.Module{New()} }
 
-var props = map[string]modapi.Props{"md": {"md0": "4M", "md2": int64(1 << 20)}}
+func of(m map[string]any) modapi.Props { return modapi.Props{"md": m, "cgd": "another's"} }
+
+var props = map[string]modapi.Props{"md": of(map[string]any{"md0": "4M", "md2": int64(1 << 20)})}
 
 func TestConformance(t *testing.T) {
 	modtest.TestModule(t, mods, modtest.Options{Props: props})
@@ -26,32 +28,35 @@ func TestConformance(t *testing.T) {
 }
 
 func TestProps(t *testing.T) {
+	if err := New().Init(t.Context(), modtest.NewKernel(t, nil), modapi.Fresh, modapi.Props{"md": "64M"}); abi.ErrnoOf(err) != abi.EINVAL {
+		t.Errorf("a property that is no map: %v", err)
+	}
 	for _, c := range []struct {
-		p     modapi.Props
+		p     map[string]any
 		units int
 		size  int64 // of md0
 		e     abi.Errno
 	}{
 		{nil, 4, 0, 0},
-		{modapi.Props{"md0": "64M"}, 4, 64 << 20, 0},
-		{modapi.Props{"md0": "1 KB", "units": int64(9)}, 9, 1024, 0},
-		{modapi.Props{"md0": float64(513)}, 4, 1024, 0},
-		{modapi.Props{"md7": 512}, 8, 0, 0},
-		{modapi.Props{"md0": "x"}, 0, 0, abi.EINVAL},
-		{modapi.Props{"md0": ""}, 0, 0, abi.EINVAL},
-		{modapi.Props{"md0": "-1"}, 0, 0, abi.EINVAL},
-		{modapi.Props{"md0": "2T"}, 0, 0, abi.EINVAL},
-		{modapi.Props{"md0": "9999999999T"}, 0, 0, abi.EINVAL},
-		{modapi.Props{"md0": 0}, 0, 0, abi.EINVAL},
-		{modapi.Props{"md01": 512}, 0, 0, abi.EINVAL},
-		{modapi.Props{"md999": 512}, 0, 0, abi.EINVAL},
-		{modapi.Props{"disk": 512}, 0, 0, abi.EINVAL},
-		{modapi.Props{"units": 0}, 0, 0, abi.EINVAL},
-		{modapi.Props{"md0": true}, 0, 0, abi.EINVAL},
+		{map[string]any{"md0": "64M"}, 4, 64 << 20, 0},
+		{map[string]any{"md0": "1 KB", "units": int64(9)}, 9, 1024, 0},
+		{map[string]any{"md0": float64(513)}, 4, 1024, 0},
+		{map[string]any{"md7": 512}, 8, 0, 0},
+		{map[string]any{"md0": "x"}, 0, 0, abi.EINVAL},
+		{map[string]any{"md0": ""}, 0, 0, abi.EINVAL},
+		{map[string]any{"md0": "-1"}, 0, 0, abi.EINVAL},
+		{map[string]any{"md0": "2T"}, 0, 0, abi.EINVAL},
+		{map[string]any{"md0": "9999999999T"}, 0, 0, abi.EINVAL},
+		{map[string]any{"md0": 0}, 0, 0, abi.EINVAL},
+		{map[string]any{"md01": 512}, 0, 0, abi.EINVAL},
+		{map[string]any{"md999": 512}, 0, 0, abi.EINVAL},
+		{map[string]any{"disk": 512}, 0, 0, abi.EINVAL},
+		{map[string]any{"units": 0}, 0, 0, abi.EINVAL},
+		{map[string]any{"md0": true}, 0, 0, abi.EINVAL},
 	} {
 		m := New().(*module)
 		k := modtest.NewKernel(t, nil)
-		err := k.Init(m, modapi.Fresh, c.p)
+		err := k.Init(m, modapi.Fresh, of(c.p))
 		if abi.ErrnoOf(err) != c.e {
 			t.Errorf("%v: %v, want %v", c.p, err, c.e)
 		}
@@ -117,6 +122,41 @@ func TestConfigure(t *testing.T) {
 	})
 }
 
+// TestConfigurer is the same by way of drvctl.
+func TestConfigurer(t *testing.T) {
+	d := &driver{m: &module{units: []*unit{{}, {}, {}}}}
+	t.Cleanup(d.m.free)
+	for _, c := range []struct {
+		again devops.Units
+		arg   string
+		unit  uint32
+		e     abi.Errno
+	}{
+		{arg: `{"size": "1M"}`, unit: 0},
+		{arg: `{"size": 1000, "unit": 2}`, unit: 2},
+		{arg: `{"size": 1000, "unit": 2}`, e: abi.EBUSY},
+		{arg: `{"size": 1000, "unit": 3}`, e: abi.EINVAL},
+		{again: devops.Units{First: 1, Count: 1}, arg: `{"size": 1000}`, unit: 1},
+		{arg: `{"size": 1000}`, e: abi.EBUSY},
+		{arg: `{"size": "much"}`, e: abi.EINVAL},
+		{arg: `{"sizes": 1}`, e: abi.EINVAL},
+		{arg: `{}`, e: abi.EINVAL},
+		{arg: `garbage`, e: abi.EINVAL},
+		{arg: ``, e: abi.EINVAL},
+	} {
+		u, err := d.Configure(t.Context(), c.again, abi.NoDev, []byte(c.arg))
+		if abi.ErrnoOf(err) != c.e || err == nil && u != (devops.Units{First: c.unit, Count: 1}) {
+			t.Errorf("%s: %+v, %v", c.arg, u, err)
+		}
+	}
+	if err := d.Unconfigure(t.Context(), devops.Units{First: 1, Count: 1}, false); err != nil {
+		t.Error(err)
+	}
+	if err := d.Unconfigure(t.Context(), devops.Units{First: 1, Count: 1}, false); abi.ErrnoOf(err) != abi.ENXIO {
+		t.Errorf("twice: %v", err)
+	}
+}
+
 // bench is md0 of 64 MiB in a binding.
 func bench(b *testing.B, binding string) (devops.Blk, abi.Dev) {
 	k := modtest.NewKernel(b, nil)
@@ -127,7 +167,7 @@ func bench(b *testing.B, binding string) (devops.Blk, abi.Dev) {
 	case "ring":
 		ms = modproxytest.OpenRing(b, dispatch.New(ms, dispatch.Options{}), nil).Modules()
 	}
-	if err := k.Init(ms[0], modapi.Fresh, modapi.Props{"md0": "64M"}); err != nil {
+	if err := k.Init(ms[0], modapi.Fresh, of(map[string]any{"md0": "64M"})); err != nil {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { ms[0].Fini(context.Background()) })
