@@ -38,8 +38,9 @@ fuzz: ## every fuzzer for FUZZTIME (default 30s) each
 	    echo "== $$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(or $(FUZZTIME),30s) -fuzzminimizetime 5x $$p || exit 1; \
 	  done; done
 
-soak: ## kill components for a long time (KILLS=1000)
+soak: build-bench ## kill components for a long time (KILLS=1000); OPS=1e8 operations leave nothing behind
 	RUMPUS_KILLS=$(or $(KILLS),1000) $(GO) test -count 1 -timeout 60m -run TestKillAnyComponent -v ./host/run
+	bin/rumpus-bench -soak $(or $(OPS),1e8)
 
 clean: ## remove what build made
 	rm -rf bin

@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 // TestEveryRow runs every row for a moment, so that the benchmark cannot rot.
 func TestEveryRow(t *testing.T) {
 	var out, notes bytes.Buffer
-	if code := run([]string{"--json", "-t", "5ms"}, &out, &notes); code != 0 {
+	if code := run([]string{"--json", "-t", "5ms", "-idle", "100ms"}, &out, &notes); code != 0 {
 		t.Fatalf("exit code %d: %s", code, &notes)
 	}
 	t.Log(&notes)
@@ -35,6 +35,12 @@ func TestEveryRow(t *testing.T) {
 	got := make(map[string]int) // "operation/path": rows
 	for _, r := range rows {
 		got[r.Operation+"/"+r.Path]++
+		if slices.Contains(states, r.Operation) {
+			if r.Unit == "" && (r.P50 <= 0 || r.P99 < r.P50) || r.Unit != "" && r.Value <= 0 && r.Operation != stIdle {
+				t.Errorf("impossible: %+v", r)
+			}
+			continue
+		}
 		if r.P50 <= 0 || r.P99 < r.P50 || r.Ops <= 0 || r.CPU <= 0 {
 			t.Errorf("impossible: %+v", r)
 		}
@@ -44,7 +50,7 @@ func TestEveryRow(t *testing.T) {
 	}
 	for _, op := range operations {
 		paths := []string{pathInproc, "b-stream", "c-stream"}
-		if !strings.HasPrefix(op, "tcp") {
+		if !strings.HasSuffix(op, "rtt 1 byte") && !oneWay[op] {
 			paths = append(paths, pathGRPC1, pathGRPC2)
 		}
 		for _, p := range []string{"b-ring", "c-ring"} {
@@ -53,13 +59,50 @@ func TestEveryRow(t *testing.T) {
 			}
 		}
 		for _, p := range paths {
-			if n := got[op+"/"+p]; n != 2 {
-				t.Errorf("%s on %s: %d rows, want one for 1 and one for %d callers", op, p, n, maxCallers)
+			if n := got[op+"/"+p]; n != len(callersOf(op)) {
+				t.Errorf("%s on %s: %d rows, want one each for %v callers", op, p, n, callersOf(op))
 			}
+		}
+	}
+	if got[stBoot+"/"+pathInproc] != 1 {
+		t.Error("no row of a boot in one process")
+	}
+	for _, st := range states {
+		if !strings.Contains(notes.String(), "no rows of processes") && got[st+"/"+pathHost] == 0 && got[st+"/host"] == 0 {
+			t.Errorf("no row of %s", st)
 		}
 	}
 	if strings.Contains(notes.String(), "no rows of fuse") == (got[opStat+"/"+pathFuse] > 0) {
 		t.Errorf("rows of fuse: %d; said %q", got[opStat+"/"+pathFuse], &notes)
+	}
+}
+
+// TestSoak makes some operations, so that the long run cannot rot, and sees what
+// counts as growth.
+func TestSoak(t *testing.T) {
+	if hostProgram() == "" {
+		t.Skip("no program rumpus: make build")
+	}
+	var out, notes bytes.Buffer
+	if code := run([]string{"-soak", "3000"}, &out, &notes); code != 0 {
+		t.Fatalf("exit code %d: %s", code, &notes)
+	}
+	for _, who := range []string{"client", "host", "component 3"} {
+		if strings.Count(out.String(), ": "+who+": ") != 2 {
+			t.Errorf("%s is not there before and after:\n%s", who, &out)
+		}
+	}
+	base := usageOf{rss: 20e6, shm: 1e6, fds: 10, threads: 10}
+	for what, now := range map[string]usageOf{
+		"":                           {rss: 30e6, shm: 1.5e6, fds: 11, threads: 12},
+		"memory":                     {rss: 60e6, shm: 1e6, fds: 10, threads: 10},
+		"shared memory (ring slots)": {rss: 20e6, shm: 3e6, fds: 10, threads: 10},
+		"descriptors":                {rss: 20e6, shm: 1e6, fds: 13, threads: 10},
+		"threads":                    {rss: 20e6, shm: 1e6, fds: 10, threads: 15},
+	} {
+		if got := now.grown(base); got != what {
+			t.Errorf("%+v after %+v: %q, want %q", now, base, got, what)
+		}
 	}
 }
 

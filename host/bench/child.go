@@ -105,7 +105,7 @@ func (c *child) run(t task) (sample, error) {
 	if err := c.enc.Encode(t); err != nil {
 		return sample{}, err
 	}
-	a, err := c.answer(childWait + 2*t.Budget)
+	a, err := c.answer(childWait + 2*t.Budget + time.Duration(t.Count)*time.Millisecond)
 	return a.Sample, err
 }
 

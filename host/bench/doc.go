@@ -16,8 +16,21 @@
 //	fuse         a memory file system in a go-fuse process
 //	grpc-1       go-plugin with a gRPC unary call: program, component
 //	grpc-2       the same with a host between: program, host, component
+//	processes    the program rumpus with its three components, as make build
+//	             leaves it: for what is not about one operation
 //
-// A row is one operation on one path with one or four concurrent callers:
+// A round trip (rtt) of pipe and unix is two goroutines with a pipe each way or
+// a socket between them; of poll and kqueue the same pipes, but each side waits
+// for its end before it reads. Linux's peers are pipe2, socketpair, poll and
+// epoll, each side in a thread of its own.
+//
+// After the operations come rows about processes: from a host's start until it
+// has served a client, the CPU time of host and components while nobody asks
+// (-idle), their memory, and the threads of client, host and component after 64
+// callers have called.
+//
+// A row is one operation on one path with one or four concurrent callers, or 64
+// for those where threads matter:
 // median and 99th percentile of an operation's time, operations a second, CPU
 // time of all processes for an operation, and the ratio of the median to
 // Linux's in the same run (below 1 is faster than Linux; for a stream of data,
@@ -28,7 +41,9 @@
 // batches of that length, so that the clock does not count for more than 2 %;
 // their percentiles are those of the batches' means. The garbage collector of
 // the processes that measure is forced every 100 ms meanwhile (-gc): a wait
-// that does not let it stop the world shows in p99. CPU time is the processes'
+// that does not let it stop the world shows in p99; "getpid under GC" collects
+// at every millisecond. "after 1 ms" is an operation before which nothing was
+// asked for that time. CPU time is the processes'
 // CPU clocks, children included, before and after.
 //
 // A crossing is made by file systems that the kernel must not cache: stat and
@@ -41,6 +56,10 @@
 // out with a line on standard error. A machine with less than three idle CPUs
 // cannot run program, kernel and component at once: crossings then include
 // the host's context switches, for us as for the peers.
+//
+// With -soak N it makes N operations as a remote client, most of them hits, and
+// compares memory, ring slots, descriptors and threads of all processes before
+// and after.
 //
 // The program plays all processes itself: it executes itself with
 // RUMPUS_BENCH_ROLE set, and the supervisor starts it as the components.

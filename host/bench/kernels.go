@@ -20,6 +20,9 @@ import (
 	"github.com/rumpus-kernel/rumpus/modapi"
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
 	"github.com/rumpus-kernel/rumpus/modapi/serve"
+	"github.com/rumpus-kernel/rumpus/plugins/dev/cons"
+	"github.com/rumpus-kernel/rumpus/plugins/dev/mem"
+	"github.com/rumpus-kernel/rumpus/plugins/dev/rnd"
 	"github.com/rumpus-kernel/rumpus/plugins/net/inet"
 	"github.com/rumpus-kernel/rumpus/plugins/vfs/hostfs"
 	"github.com/rumpus-kernel/rumpus/plugins/vfs/tmpfs"
@@ -151,13 +154,21 @@ func bootKernel(procs bool, transport, grantDir, socket string) (_ *rumpKernel, 
 			return nil, err
 		}
 	}
-	if err := populate(r.client); err != nil {
+	if err := populate(r.client, hitDir, crossDir, hostDir, manyDir); err != nil {
 		return nil, err
 	}
 	if socket != "" {
 		err = r.listen(socket)
 	}
 	return r, err
+}
+
+// bootBare boots a kernel with its modules in this process, and a root file
+// system.
+func bootBare() (*kernel.Kernel, error) {
+	k := kernel.New(kernel.Options{Hostname: "bench", MemLimit: 64 << 20,
+		Modules: []modapi.Module{tmpfs.New(), inet.New(), mem.New(), rnd.New(), cons.New()}})
+	return k, k.Boot(bg)
 }
 
 // listen serves remote clients.

@@ -40,7 +40,8 @@ type config struct {
 	results string
 	cpuprof string
 	pattern *regexp.Regexp
-	callers []int
+	rest    time.Duration
+	soak    float64
 }
 
 const usage = `usage: rumpus-bench [--json] [-t TIME] [-gc=false] [--results FILE] [PATTERN]
@@ -52,12 +53,14 @@ expression that is looked for in "operation/path/callers", as in
 `
 
 func parse(args []string, stderr io.Writer) (*config, error) {
-	c := &config{callers: []int{1, maxCallers}}
+	c := &config{}
 	fs := flag.NewFlagSet("rumpus-bench", flag.ContinueOnError)
 	fs.SetOutput(stderr)
 	fs.DurationVar(&c.t, "t", 300*time.Millisecond, "time of a row")
 	fs.BoolVar(&c.json, "json", false, "write an array of rows instead of a table")
 	fs.BoolVar(&c.gc, "gc", true, "force the garbage collector every 100 ms meanwhile")
+	fs.DurationVar(&c.rest, "idle", 5*time.Second, "how long to watch idle processes")
+	fs.Float64Var(&c.soak, "soak", 0, "make this many operations as a remote client instead, and compare the processes before and after")
 	fs.BoolVar(&c.list, "list", false, "list operations, measure nothing")
 	fs.StringVar(&c.results, "results", "", "append the table to this `file`")
 	fs.StringVar(&c.cpuprof, "cpuprofile", "", "write a CPU profile of this process to `file`, and one of the last client process to file.client")
@@ -71,6 +74,8 @@ func parse(args []string, stderr io.Writer) (*config, error) {
 		err = fmt.Errorf("operand %q is one too many", fs.Arg(1))
 	case c.t <= 0:
 		err = fmt.Errorf("-t %v is not positive", c.t)
+	case c.soak < 0 || c.rest <= 0:
+		err = errors.New("-soak and -idle are not below 0")
 	default:
 		c.pattern, err = regexp.Compile(fs.Arg(0))
 	}
@@ -92,6 +97,16 @@ func run(args []string, stdout, stderr io.Writer) int {
 	if c.list {
 		for _, op := range operations {
 			fmt.Fprintln(stdout, op)
+		}
+		for _, op := range states {
+			fmt.Fprintln(stdout, op)
+		}
+		return 0
+	}
+	if c.soak > 0 {
+		if err := soak(c.soak, stdout); err != nil {
+			fmt.Fprintf(stderr, "rumpus-bench: %v\n", err)
+			return 1
 		}
 		return 0
 	}
@@ -126,7 +141,7 @@ func (c *config) wants(op, path string, callers int) bool {
 // wantsPath reports whether any row of a path is asked for.
 func (c *config) wantsPath(path string) bool {
 	for _, op := range operations {
-		for _, n := range c.callers {
+		for _, n := range callersOf(op) {
 			if c.wants(op, path, n) {
 				return true
 			}
@@ -161,7 +176,7 @@ func (c *config) measureAll(stderr io.Writer) ([]Row, error) {
 	}
 	rows := []Row{}
 	for _, op := range operations {
-		for _, n := range c.callers {
+		for _, n := range callersOf(op) {
 			more, err := c.measureOne(ctx, r, op, n)
 			if err != nil {
 				return nil, err
@@ -169,7 +184,8 @@ func (c *config) measureAll(stderr io.Writer) ([]Row, error) {
 			rows = append(rows, more...)
 		}
 	}
-	return rows, nil
+	more, err := c.measureStates(ctx, stderr)
+	return append(rows, more...), err
 }
 
 // measureOne makes the rows of one operation with n callers.
@@ -227,7 +243,7 @@ func profile(file string) (stop func(), err error) {
 // cost is the time of an operation that ratios compare: the median, except that
 // a sender whose data is buffered is as fast as what arrives.
 func cost(op string, s sample) float64 {
-	if op == opTCPBulk && s.Ops > 0 {
+	if oneWay[op] && s.Ops > 0 {
 		return 1e9 / s.Ops
 	}
 	return s.P50

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"math/bits"
 	"runtime"
@@ -20,11 +21,17 @@ type Row struct {
 	Ops       float64 `json:"ops_s"`
 	CPU       float64 `json:"cpu_ns"`
 	Ratio     float64 `json:"ratio"` // of P50 to Linux's; 0 when there is none
+
+	// Of rows about processes: a quantity instead of a time.
+	Value float64 `json:"value,omitempty"`
+	Unit  string  `json:"unit,omitempty"`
 }
 
 // sample is the result of one measurement.
 type sample struct {
 	P50, P99, Ops, CPU float64
+
+	Done float64 // operations made, for a task with a Count
 }
 
 // task is one measurement: an operation by some callers.
@@ -32,6 +39,7 @@ type task struct {
 	Op      string
 	Callers int
 	Budget  time.Duration
+	Count   int // makes so many instead, without a clock
 	GC      bool
 	Pids    []int // processes whose CPU time counts, besides the one that measures
 }
@@ -92,6 +100,9 @@ const clockCost = 2 * time.Microsecond
 
 // measure runs fns, one a caller, all at once for the task's time.
 func measure(t task, fns []func() error) (sample, error) {
+	if t.Count > 0 {
+		return repeat(t, fns)
+	}
 	batch, err := calibrate(fns[0], t.Budget/10)
 	if err != nil {
 		return sample{}, err
@@ -101,8 +112,9 @@ func measure(t task, fns []func() error) (sample, error) {
 			return sample{}, err
 		}
 	}
-	if t.GC {
-		defer forceGC()()
+	defer t.collect()()
+	if idle[t.Op] > 0 {
+		batch = 1
 	}
 	hists := make([]*hist, len(fns))
 	errs := make([]error, len(fns))
@@ -113,7 +125,7 @@ func measure(t task, fns []func() error) (sample, error) {
 	start := time.Now()
 	var wg sync.WaitGroup
 	for i, fn := range fns {
-		wg.Go(func() { errs[i] = call(fn, start, t.Budget, batch, hists[i]) })
+		wg.Go(func() { errs[i] = call(fn, start, t.Budget, batch, idle[t.Op], hists[i]) })
 	}
 	wg.Wait()
 	took := time.Since(start)
@@ -134,10 +146,32 @@ func measure(t task, fns []func() error) (sample, error) {
 		Ops: n / took.Seconds(), CPU: float64(cpu) / n}, nil
 }
 
-// call repeats fn until the budget is used; it does so once at least.
-func call(fn func() error, start time.Time, budget time.Duration, batch int, h *hist) error {
+// repeat makes the task's number of operations, and a few more if they cannot
+// be shared evenly.
+func repeat(t task, fns []func() error) (sample, error) {
+	each := (t.Count + len(fns) - 1) / len(fns)
+	errs := make([]error, len(fns))
+	var wg sync.WaitGroup
+	for i, fn := range fns {
+		wg.Go(func() {
+			for n := 0; n < each && errs[i] == nil; n++ {
+				errs[i] = fn()
+			}
+		})
+	}
+	wg.Wait()
+	return sample{Done: float64(each * len(fns))}, errors.Join(errs...)
+}
+
+// call repeats fn until the budget is used, after a rest each time; it does so
+// once at least.
+func call(fn func() error, start time.Time, budget time.Duration, batch int, rest time.Duration, h *hist) error {
 	t0 := time.Since(start)
 	for {
+		if rest > 0 {
+			time.Sleep(rest)
+			t0 = time.Since(start)
+		}
 		for range batch {
 			if err := fn(); err != nil {
 				return err
@@ -168,13 +202,26 @@ func calibrate(fn func() error, budget time.Duration) (int, error) {
 	return max(int((clockCost+cost-1)/cost), 1), nil
 }
 
-// forceGC collects garbage every 100 ms until the function that it answers is
+// collect forces garbage collections in this process until the function that it
+// answers is called: every 100 ms, and nearly always for the operation that is
+// about that.
+func (t task) collect() (stop func()) {
+	switch {
+	case t.Op == opGetpidGC:
+		return forceGC(time.Millisecond)
+	case t.GC:
+		return forceGC(100 * time.Millisecond)
+	}
+	return func() {}
+}
+
+// forceGC collects garbage at every tick until the function that it answers is
 // called.
-func forceGC() (stop func()) {
+func forceGC(tick time.Duration) (stop func()) {
 	quit, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
-		t := time.NewTicker(100 * time.Millisecond)
+		t := time.NewTicker(tick)
 		defer t.Stop()
 		for {
 			select {
@@ -213,8 +260,12 @@ func bind(w way, t task) ([]func() error, func(), error) {
 			f()
 		}
 	}
+	op := t.Op
+	if base, ok := baseOf[op]; ok {
+		op = base
+	}
 	for i := range t.Callers {
-		fn, done, err := w.bind(t.Op, i)
+		fn, done, err := w.bind(op, i%maxCallers)
 		if err != nil {
 			end()
 			return nil, nil, fmt.Errorf("%s: %w", t.Op, err)

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"strconv"
+	"time"
 )
 
 // errAbsent is the answer of a way to an operation that it does not have.
@@ -33,18 +34,49 @@ const (
 	opReaddir  = "readdir 1000"
 	opTCPRTT   = "tcp rtt 1 byte"
 	opTCPBulk  = "tcp 64K one way"
+	opPipeRTT  = "pipe rtt 1 byte"
+	opPipeBulk = "pipe 64K one way"
+	opUnixRTT  = "unix rtt 1 byte"
+	opUnixBulk = "unix 64K one way"
+	opPollRTT  = "poll rtt 1 byte"
+	opKqRTT    = "kqueue rtt 1 byte"
+	opWake     = "getpid after 1 ms"
+	opWakeX    = "stat crossing after 1 ms"
+	opGetpidGC = "getpid under GC"
 	smallIO    = 4 << 10
 	largeIO    = 1 << 20
 	bulkIO     = 64 << 10
 	dirEntries = 1000
 	maxCallers = 4
+	manyCalls  = 64
 )
 
 // operations in the order of the table.
 var operations = []string{
 	opGetpid, opStat, opStatX, opOpen, opOpenX, opPread, opPreadX, opPwrite, opPwriteX,
 	opRead1M, opWrite1M, opCreate, opMkdir, opReaddir, opTCPRTT, opTCPBulk,
+	opPipeRTT, opPipeBulk, opUnixRTT, opUnixBulk, opPollRTT, opKqRTT, opWake, opWakeX, opGetpidGC,
 }
+
+// callersOf is how many callers make an operation at a time, row by row.
+func callersOf(op string) []int {
+	switch op {
+	case opWake, opWakeX, opGetpidGC:
+		return []int{1}
+	case opGetpid, opStatX:
+		return []int{1, maxCallers, manyCalls}
+	}
+	return []int{1, maxCallers}
+}
+
+// baseOf is what is done, for operations that differ in their circumstances.
+var baseOf = map[string]string{opWake: opGetpid, opWakeX: opStatX, opGetpidGC: opGetpid}
+
+// idle is how long nothing is asked before an operation.
+var idle = map[string]time.Duration{opWake: time.Millisecond, opWakeX: time.Millisecond}
+
+// oneWay are the operations whose cost is in the rate: what is sent is buffered.
+var oneWay = map[string]bool{opTCPBulk: true, opPipeBulk: true, opUnixBulk: true}
 
 // hitOf is the operation that a crossing is compared with on paths that do not
 // know the difference.
@@ -54,11 +86,11 @@ var hitOf = map[string]string{opStatX: opStat, opOpenX: opOpen, opPreadX: opPrea
 // two hops of grpc-2 are compared with.
 var crossing = map[string]bool{
 	opStatX: true, opOpenX: true, opPreadX: true, opPwriteX: true, opCreate: true, opMkdir: true,
-	opTCPRTT: true, opTCPBulk: true,
+	opTCPRTT: true, opTCPBulk: true, opWakeX: true,
 }
 
 // bytesOf is how many bytes an operation moves, for those that are about that.
-var bytesOf = map[string]float64{opRead1M: largeIO, opWrite1M: largeIO, opTCPBulk: bulkIO}
+var bytesOf = map[string]float64{opRead1M: largeIO, opWrite1M: largeIO, opTCPBulk: bulkIO, opPipeBulk: bulkIO, opUnixBulk: bulkIO}
 
 // name is the i-th of the names that each path uses for a caller's file.
 func name(prefix string, i int) string { return prefix + strconv.Itoa(i) }

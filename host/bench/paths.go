@@ -147,9 +147,7 @@ func (r *rig) addProcs(transport, dir string, wanted func(string) bool) error {
 	}
 	// The kernel is in this process, the clock of the measuring is the client's.
 	r.add("c-"+transport, func(t task) (sample, error) {
-		if t.GC {
-			defer forceGC()()
-		}
+		defer t.collect()()
 		return c.run(t)
 	}, append([]int{os.Getpid()}, k.pids...)...)
 	return nil

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 
 	"github.com/rumpus-kernel/rumpus/kernel/rumpclient"
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
@@ -24,10 +25,10 @@ const (
 	manyDir  = "/bench/many"
 )
 
-// populate makes the files. The mounts are there.
-func populate(c *rumpclient.Client) error {
+// populate makes the files below some of the directories. The mounts are there.
+func populate(c *rumpclient.Client, dirs ...string) error {
 	data := pattern(largeIO)
-	for _, dir := range []string{hitDir, crossDir, hostDir, manyDir} {
+	for _, dir := range dirs {
 		if err := c.MkdirAll(bg, dir, 0o755); err != nil {
 			return err
 		}
@@ -45,6 +46,9 @@ func populate(c *rumpclient.Client) error {
 		}
 	}
 	for i := range dirEntries {
+		if !slices.Contains(dirs, manyDir) {
+			break
+		}
 		if err := c.WriteFile(bg, name(manyDir+"/f", i), nil, 0o644); err != nil {
 			return err
 		}
@@ -61,6 +65,8 @@ func (r rump) bind(op string, caller int) (func() error, func(), error) {
 	case opTCPRTT, opTCPBulk:
 		return bindTCP(op, func() (net.Listener, error) { return r.c.Listen(bg, "tcp", "127.0.0.1:0") },
 			func(addr string) (net.Conn, error) { return r.c.Dial(bg, "tcp", addr) })
+	case opPipeRTT, opPipeBulk, opUnixRTT, opUnixBulk, opPollRTT, opKqRTT:
+		return bindIPC(op, rumpFds{r.c})
 	}
 	return r.bindFile(op, name(hitDir+"/f", caller))
 }

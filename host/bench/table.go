@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"strconv"
 	"strings"
 	"time"
 
@@ -20,6 +21,9 @@ var head = []string{"operation", "path", "callers", "p50", "p99", "op/s", "cpu/o
 // hops, 0 if there is none.
 func cells(r Row, grpc float64) []string {
 	c := []string{r.Operation, r.Path, fmt.Sprint(r.Callers), dur(r.P50), dur(r.P99), rate(r.Ops), dur(r.CPU), "", "", ""}
+	if r.Unit != "" {
+		return []string{r.Operation, r.Path, "", strconv.FormatFloat(r.Value, 'f', -1, 64) + " " + r.Unit, "", "", "", "", "", ""}
+	}
 	if n := bytesOf[r.Operation]; n > 0 {
 		c[7] = fmt.Sprintf("%.2f", n*r.Ops/1e9)
 	}
