@@ -25,8 +25,16 @@ func (c *Conn) read() {
 	var hdr [wire.HeaderSize]byte
 	var h wire.Header
 	for {
-		if _, err := io.ReadFull(br, hdr[:]); err != nil {
+		if _, err := br.Peek(1); err != nil {
 			c.fail(c.readErr(err, false))
+			return
+		}
+		slow := br.Buffered() < wire.HeaderSize // a frame has begun, and has to end
+		if slow {
+			c.nc.SetReadDeadline(time.Now().Add(c.opt.FrameTimeout))
+		}
+		if _, err := io.ReadFull(br, hdr[:]); err != nil {
+			c.fail(c.readErr(err, true))
 			return
 		}
 		c.frames.Add(1)
@@ -40,8 +48,8 @@ func (c *Conn) read() {
 				return
 			}
 		}
-		slow := br.Buffered() < int(h.ArgsLen)+int(h.PayloadLen)
-		if slow {
+		if !slow && br.Buffered() < int(h.ArgsLen)+int(h.PayloadLen) {
+			slow = true
 			c.nc.SetReadDeadline(time.Now().Add(c.opt.FrameTimeout))
 		}
 		var err error
