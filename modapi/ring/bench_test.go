@@ -49,6 +49,13 @@ func child() {
 // benchHandler answers as many bytes as are asked for, and none.
 var benchHandler = stream.HandlerFunc(func(_ context.Context, r *stream.Request) {
 	n := int(r.Header.ReplyLen)
+	if r.Header.Op == wire.OpName { // answered, and then an edge
+		r.Reply(0, nil, nil)
+		if !r.Conn().TrySend(wire.OpReady, 0, nil, abi.IovOf([]byte("edge"))) {
+			r.Conn().Send(wire.OpReady, 0, nil, abi.IovOf([]byte("edge")))
+		}
+		return
+	}
 	if n == 0 {
 		r.Reply(0, nil, nil)
 		return
@@ -64,6 +71,10 @@ var benchHandler = stream.HandlerFunc(func(_ context.Context, r *stream.Request)
 
 // other starts the other process.
 func other(tb testing.TB, kind string, env ...string) *stream.Conn {
+	return otherServed(tb, kind, nil, env...)
+}
+
+func otherServed(tb testing.TB, kind string, h stream.Handler, env ...string) *stream.Conn {
 	tb.Helper()
 	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -87,7 +98,7 @@ func other(tb testing.TB, kind string, env ...string) *stream.Conn {
 		tb.Fatal(err)
 	}
 	theirs.Close()
-	c := stream.New(conn(tb, fds[0]), nil, stream.Options{Epoch: 7})
+	c := stream.New(conn(tb, fds[0]), h, stream.Options{Epoch: 7})
 	tb.Cleanup(func() {
 		in.Close()
 		cmd.Wait()
@@ -137,6 +148,20 @@ func null(c *stream.Conn, op wire.Op) {
 func threads() int {
 	d, _ := os.ReadDir("/proc/self/task")
 	return len(d)
+}
+
+// BenchmarkEdge is a call and an edge that the peer sends behind its answer.
+func BenchmarkEdge(b *testing.B) {
+	for _, kind := range []string{"ring", "stream", "ring", "stream"} {
+		edges := make(chan struct{}, 100)
+		c := otherServed(b, kind, stream.HandlerFunc(func(context.Context, *stream.Request) { edges <- struct{}{} }))
+		b.Run(kind, func(b *testing.B) {
+			callers(b, 1, func() {
+				null(c, wire.OpName)
+				<-edges
+			})
+		})
+	}
 }
 
 func BenchmarkCall(b *testing.B) {

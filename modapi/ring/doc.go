@@ -13,8 +13,13 @@
 //
 // Nobody calls an End: calls are made and served through the stream.Conn, and
 // what is said there of deadlines, cancellation, *Lie, *Hang and *Dead holds.
-// One-way frames, life frames, what finds no room, and the news that a call has
-// been given up or that the peer has died, go by the stream.
+// Life frames, what finds no room, and the news that a call has been given up or
+// that the peer has died, go by the stream.
+//
+// One-way frames of Conn.TrySend go by the ring, those of Conn.Send by the
+// stream. At most 8 of the former are on their way; then TrySend says that it
+// has not sent. They are served in their order by the leader itself. Nobody
+// waits for them: the sender finds their slots complete when it sends another.
 //
 // # The memory
 //
@@ -87,6 +92,7 @@
 //	watchers.mu   which watchers there are
 //	watcher.mu    the ends of one
 //	server.mu     whether goroutines may be started; leaf
+//	End.noteMu    one-way frames in the ring; leaf
 //
 // None is held while a call is made or served.
 package ring

@@ -51,6 +51,10 @@ type End struct {
 	big    atomic.Uint32             // free extents
 	parked [slots / 64]atomic.Uint64 // slots whose caller is parked
 	mine   [slots]call
+
+	noteMu sync.Mutex
+	notes  [maxNotes]note   // one-way frames in the ring; protected by noteMu
+	nnotes int              // how many; protected by noteMu
 	missed [4]atomic.Uint32 // spins in vain in a row, by class
 	nap    time.Duration    // how long a call holds a thread: maxSleep
 
@@ -201,7 +205,8 @@ func take(set []atomic.Uint64, lo, hi int) int {
 	return -1
 }
 
-func put(set []atomic.Uint64, i int) { set[i/64].Or(1 << (i % 64)) }
+func put(set []atomic.Uint64, i int)  { set[i/64].Or(1 << (i % 64)) }
+func drop(set []atomic.Uint64, i int) { set[i/64].And(^(1 << (i % 64))) }
 
 // release gives a slot back.
 func (e *End) release(i int) {
@@ -238,37 +243,98 @@ func (e *End) Call(ctx context.Context, k *stream.Call, limit time.Duration) (bo
 		c.big = int8(x)
 		off = offArena + x*extentSize
 	}
-	gen := (c.gen.Load() + 1) & 0xffffff
-	c.gen.Store(gen)
-	h.ReqID, h.Epoch = e.conn.NextID(), e.conn.Epoch()
+	h.ReqID = e.conn.NextID()
 	c.id.Store(uint64(h.ReqID))
-	h.ArgsOff, h.PayloadOff = uint32(offArgs+i*wire.MaxArgs), uint32(off)
-	copy(e.out.args(i), k.Args)
-	if h.PayloadLen > 0 {
-		k.Payload.CopyOut(e.out.bytes(off, int(h.PayloadLen)))
-	}
-	var b [wire.HeaderSize]byte
-	h.Put(b[:])
-	copy(e.out.header(i)[4:], b[4:])
-	e.out.cancel(i).Store(0)
-	w := e.out.slot(i)
-	w.Store(gen<<genShift | submitted)
+	w, gen := e.fill(i, h, k.Args, k.Payload, off)
 	e.publish(i)
+	e.kick(false)
 	e.cnt.Calls.Add(1)
 
 	if e.await(ctx, w, gen, h.Class) {
 		return true, e.finish(i, k, off)
 	}
-	err := e.conn.Park(ctx, k, limit, func() { e.arm(i, gen, w) })
+	err := e.conn.Park(ctx, k, limit, func() { e.arm(i, gen, w, h.ReqID) })
 	var dead *stream.Dead
 	switch ready := w.Load()&^waitMask == gen<<genShift|complete; {
 	case err == nil && !ready:
 		e.lie("slot %d was complete and is not", i)
 		return true, e.conn.Dead()
 	case err == nil, ready && errors.As(err, &dead): // what it said before it died counts
+		drop(e.parked[:], i)
 		return true, e.finish(i, k, off)
 	}
 	return true, err // the slot is freed when it is complete
+}
+
+// fill writes a request into its slot. It is not in the ring yet.
+func (e *End) fill(i int, h *wire.Header, args []byte, payload abi.Iov, off int) (w *atomic.Uint32, gen uint32) {
+	c := &e.mine[i]
+	gen = (c.gen.Load() + 1) & 0xffffff
+	c.gen.Store(gen)
+	h.Epoch = e.conn.Epoch()
+	h.ArgsOff, h.PayloadOff = uint32(offArgs+i*wire.MaxArgs), uint32(off)
+	copy(e.out.args(i), args)
+	if h.PayloadLen > 0 {
+		payload.CopyOut(e.out.bytes(off, int(h.PayloadLen)))
+	}
+	var b [wire.HeaderSize]byte
+	h.Put(b[:])
+	copy(e.out.header(i)[4:], b[4:])
+	e.out.cancel(i).Store(0)
+	w = e.out.slot(i)
+	w.Store(gen<<genShift | submitted)
+	return w, gen
+}
+
+// maxNotes is how many one-way frames may be in the ring.
+const maxNotes = 8
+
+// Send does a one-way frame by the ring, if it has room for it. Its slot is
+// freed by a later one.
+func (e *End) Send(h *wire.Header, args []byte, payload abi.Iov) bool {
+	if !e.calls || h.PayloadLen > inlineSize || !e.enter() {
+		return false
+	}
+	defer e.leave()
+	if !e.note(h, args, payload) {
+		return false
+	}
+	e.kick(true) // nobody looks after it later
+	e.cnt.Notes.Add(1)
+	return true
+}
+
+// note is a one-way frame in the ring.
+type note struct {
+	slot int
+	gen  uint32
+}
+
+// note publishes a one-way frame.
+func (e *End) note(h *wire.Header, args []byte, payload abi.Iov) bool {
+	e.noteMu.Lock()
+	defer e.noteMu.Unlock()
+	for j := 0; j < e.nnotes; j++ {
+		if n := e.notes[j]; e.out.slot(n.slot).Load() == n.gen<<genShift|complete {
+			e.release(n.slot)
+			e.nnotes--
+			e.notes[j] = e.notes[e.nnotes]
+			j--
+		}
+	}
+	if e.nnotes == maxNotes {
+		return false
+	}
+	i := take(e.frees[:], 0, general)
+	if i < 0 {
+		return false
+	}
+	e.mine[i].big = -1
+	_, gen := e.fill(i, h, args, payload, offInline+i*inlineSize)
+	e.notes[e.nnotes] = note{i, gen}
+	e.nnotes++
+	e.publish(i)
+	return true
 }
 
 // finish takes the reply over and frees the slot.
@@ -322,12 +388,11 @@ func (e *End) extent() int {
 	}
 }
 
-// publish puts a slot into the ring and wakes the server if it sleeps.
+// publish puts a slot into the ring; kick is to follow.
 func (e *End) publish(i int) {
 	released()
 	t := e.tail.Add(1) - 1
 	e.out.entry(t).Store(uint32(i) + 1)
-	e.kick(false)
 }
 
 // kick wakes the server. late: also if it has been serving another request for
@@ -390,13 +455,13 @@ func (e *End) await(ctx context.Context, w *atomic.Uint32, gen uint32, class wir
 }
 
 // arm makes the watcher look at the slot. The call is parked already.
-func (e *End) arm(i int, gen uint32, w *atomic.Uint32) {
+func (e *End) arm(i int, gen uint32, w *atomic.Uint32, id abi.ReqID) {
 	e.cnt.Parked.Add(1)
 	put(e.parked[:], i)
 	for {
 		v := w.Load()
 		if v == gen<<genShift|complete {
-			e.completed(i)
+			e.completed(i, id)
 			return
 		}
 		if w.CompareAndSwap(v, v|waitBell) {
@@ -407,16 +472,17 @@ func (e *End) arm(i int, gen uint32, w *atomic.Uint32) {
 	e.wa.recheck()
 }
 
-// completed ends a parked call.
-func (e *End) completed(i int) {
-	bit := uint64(1) << (i % 64)
-	if e.parked[i/64].And(^bit)&bit == 0 {
-		return // somebody else did
-	}
-	if waited, ok := e.conn.Complete(abi.ReqID(e.mine[i].id.Load())); ok && !waited {
+// completed ends the parked call id, whose slot is i as long as it has not been
+// ended. It reports whether it did that, not somebody else. A caller that waits
+// takes its slot out of parked itself: from here on it may be another call's.
+func (e *End) completed(i int, id abi.ReqID) bool {
+	waited, ok := e.conn.Complete(id)
+	if ok && !waited {
 		e.conn.Progress()
+		drop(e.parked[:], i)
 		e.release(i)
 	}
+	return ok
 }
 
 // sweep ends the parked calls that are complete. again: nobody told us to look.
@@ -425,12 +491,14 @@ func (e *End) sweep(again bool) {
 	for j := range e.parked {
 		for v := e.parked[j].Load(); v != 0; v &= v - 1 {
 			i := j*64 + bits.TrailingZeros64(v)
+			// The identifier comes first: if the slot gets another call
+			// meanwhile, that one's completion is not taken for this one's.
+			id := abi.ReqID(e.mine[i].id.Load())
 			switch w := e.out.slot(i).Load(); w &^ waitMask {
 			case e.mine[i].gen.Load()<<genShift | complete:
-				if again {
+				if e.completed(i, id) && again {
 					e.cnt.Rescued.Add(1)
 				}
-				e.completed(i)
 			case e.mine[i].gen.Load()<<genShift | submitted:
 				late = true
 			}

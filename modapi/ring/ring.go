@@ -26,6 +26,7 @@ type Counters struct {
 	Wakeups *modapi.Counter // of the peer
 	Lies    *modapi.Counter // of the peer
 	Rescued *modapi.Counter // complete without a ring of the bell
+	Notes   *modapi.Counter // one-way frames by the ring, either way
 }
 
 // NewCounters makes counters of the group "ring" by attach, which may answer
@@ -37,7 +38,8 @@ func NewCounters(attach func(group, name string) *modapi.Counter) *Counters {
 		}
 		return attach("ring", name)
 	}
-	return &Counters{Calls: c("calls"), Full: c("full"), Parked: c("parked"), Wakeups: c("wakeups"), Lies: c("lies"), Rescued: c("rescued")}
+	return &Counters{Calls: c("calls"), Full: c("full"), Parked: c("parked"), Wakeups: c("wakeups"), Lies: c("lies"), Rescued: c("rescued"),
+		Notes: c("notes")}
 }
 
 // Options of an End.

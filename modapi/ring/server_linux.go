@@ -117,8 +117,9 @@ func (s *server) request(i int) *stream.Request {
 		return nil
 	}
 	area := s.h.area(i, off)
+	oneway := h.Flags&wire.FlagOneway != 0
 	switch {
-	case h.Flags&(wire.FlagReply|wire.FlagOneway) != 0 || h.Op.Oneway():
+	case h.Flags&wire.FlagReply != 0 || oneway != h.Op.Oneway() || h.Op == wire.OpCancel:
 		e.lie("%s with flags %#x", h.Op, uint16(h.Flags))
 		return nil
 	case h.Epoch != e.conn.Epoch():
@@ -143,7 +144,7 @@ func (s *server) request(i int) *stream.Request {
 	}
 	s.areas[i], s.gens[i] = area, gen
 	s.reqs[i].Store(r)
-	if s.h.cancel(i).Load() == uint32(h.ReqID) || e.closed.Load() {
+	if !oneway && s.h.cancel(i).Load() == uint32(h.ReqID) || e.closed.Load() {
 		r.Cancel()
 	}
 	e.conn.Progress()
@@ -155,6 +156,14 @@ func (s *server) serve(i int) bool {
 	r := s.request(i)
 	if r == nil {
 		return true // the connection has ended
+	}
+	if r.Header.Flags&wire.FlagOneway != 0 { // served in order, and nobody waits
+		gen := s.gens[i]
+		r.Run()
+		s.e.cnt.Notes.Add(1)
+		s.reqs[i].Store(nil)
+		s.h.slot(i).Store(gen<<genShift | complete)
+		return true
 	}
 	s.busy.Add(1)
 	if r.Header.Op.Class() == wire.ClassSpin {

@@ -98,6 +98,7 @@ func (w *watcher) tell() {
 func (w *watcher) run() {
 	var v []waitv
 	wait, quiet := minRecheck, true
+	var due time.Time // when it looks without being told; 0: not set
 	for {
 		w.mu.Lock()
 		w.round++
@@ -155,11 +156,19 @@ func (w *watcher) run() {
 			}
 		}
 		if d > 0 {
+			// What else happens does not put it off.
 			w.timed.Store(true)
+			now := time.Now()
+			if t := now.Add(d); due.IsZero() || t.Before(due) {
+				due = t
+			}
+			d = max(due.Sub(now), 1)
+		} else {
+			due = time.Time{}
 		}
-		begin := time.Now()
 		futexWaitv(v, d)
-		if d > 0 && time.Since(begin) >= d {
+		if d > 0 && !time.Now().Before(due) {
+			due = time.Time{}
 			quiet = !parked
 			wait = min(2*wait, maxRecheck)
 			for _, e := range ends {

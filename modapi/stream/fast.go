@@ -10,14 +10,17 @@ import (
 )
 
 // Fast is a faster way for calls beside the stream: package ring. The stream
-// keeps what the fast way does not take, one-way frames, cancellation and the
-// news of the peer's death; identifiers of requests, deadlines, progress and
-// the end are common to both.
+// keeps what the fast way does not take, cancellation, the one-way frames of
+// Conn.Send, and the news of the peer's death; identifiers of requests,
+// deadlines, progress and the end are common to both.
 type Fast interface {
 	// Call tries to do a call whose header is complete but for ReqID and
 	// offsets. False: it must go by the stream. Its errors are those of
 	// Conn.Call.
 	Call(ctx context.Context, k *Call, limit time.Duration) (bool, error)
+	// Send tries to do a one-way frame whose header is complete but for
+	// offsets, without waiting. False: it has not been sent.
+	Send(h *wire.Header, args []byte, payload abi.Iov) bool
 	// GivenUp is told that nobody waits for the own call id any more.
 	GivenUp(id abi.ReqID)
 	// Cancel is told that the peer has given up its request id.
@@ -48,6 +51,19 @@ func (c *Conn) NextID() abi.ReqID { return abi.ReqID(c.nextID.Add(1)) }
 
 // Progress notes that the peer has done something.
 func (c *Conn) Progress() { c.frames.Add(1) }
+
+// TrySend sends a one-way frame by the fast way, if there is one and it has
+// room. It never waits. Such frames keep their order among themselves, but not
+// with those of Send or with replies.
+func (c *Conn) TrySend(op wire.Op, object uint64, args []byte, payload abi.Iov) bool {
+	f := c.fast.Load()
+	if f == nil {
+		return false
+	}
+	h := wire.Header{Op: op, Flags: wire.FlagOneway, Object: object, Class: op.Class(),
+		ArgsLen: uint32(len(args)), PayloadLen: uint32(payload.Len())}
+	return h.ArgsLen <= wire.MaxArgs && (*f).Send(&h, args, payload)
+}
 
 // Dead is the error of calls after the connection's end.
 func (c *Conn) Dead() error { return &Dead{Cause: c.Err()} }

@@ -71,6 +71,9 @@ func (r *Request) Reply(errno abi.Errno, args []byte, payload abi.Iov) {
 	r.c.writeReply(&h, args, payload)
 }
 
+// Conn is the connection that the request came by.
+func (r *Request) Conn() *Conn { return r.c }
+
 // Drop gives the request up without an answer, for a handler whose process is
 // about to end.
 func (r *Request) Drop() { r.replied.Store(true) }
