@@ -1,15 +1,15 @@
 // Package md is the module of memory disks, md(4): block devices whose blocks
 // are memory of this process.
 //
-// The units are md0, md1, ...: as many as the property units says (4), or as
-// many as are configured. A unit gets its memory by the property md of the
+// The units are md0, md1, ... A unit gets its memory by the property md of the
 // plugin, a size for each unit,
 //
-//	props: {md: {md0: 64M, md1: 1048576, units: 8}}
+//	props: {md: {md0: 64M, md1: 1048576, units: 4}}
 //
 // or while the kernel runs: by devops.Configurer with {"size": "64M"}, and the
-// number of a unit if it is to be that one, or by the ioctl mdio.SetConf on the
-// unit. One that has none is of size 0: it can be opened, and that is all.
+// number of a unit if it is to be that one. With the property units there are
+// so many at least, of size 0 at first: those can be opened, and the ioctl
+// mdio.SetConf gives them memory.
 //
 // The memory is sparse: what was never written, discarded or zeroed takes
 // none. It is this process's, so that the contents end with it: after a
@@ -42,11 +42,8 @@ import (
 // Sector is the size of a sector, in bytes.
 const Sector = devops.DevBsize
 
-// DefaultUnits is how many units there are at least, MaxUnits at most.
-const (
-	DefaultUnits = 4
-	MaxUnits     = 256
-)
+// MaxUnits is how many units there are at most.
+const MaxUnits = 256
 
 // New makes the module "md" (class driver).
 func New() modapi.Module { return &module{} }
@@ -54,7 +51,8 @@ func New() modapi.Module { return &module{} }
 type module struct {
 	k     modapi.Kernel
 	dev   abi.Dev
-	units []*unit
+	shown int // units that are there with no memory, too; set by Init
+	units [MaxUnits]unit
 }
 
 var (
@@ -78,10 +76,7 @@ func (m *module) Init(_ context.Context, k modapi.Kernel, _ modapi.Reason, p mod
 	if err != nil {
 		return err
 	}
-	m.k, m.units = k, make([]*unit, n)
-	for i := range m.units {
-		m.units[i] = &unit{}
-	}
+	m.k, m.shown = k, n
 	for i, size := range sizes {
 		if err := m.units[i].set(mdio.Conf{Size: size, Type: mdio.KmemAllocated}); err != nil {
 			m.free()
@@ -102,14 +97,15 @@ func (m *module) Fini(context.Context) error {
 }
 
 func (m *module) free() {
-	for _, u := range m.units {
-		u.set(mdio.Conf{})
+	for i := range m.units {
+		m.units[i].set(mdio.Conf{})
 	}
 }
 
-// parse reads the properties: the sizes of units, and how many there are.
+// parse reads the properties: the sizes of units, and how many there are with
+// no memory, too.
 func parse(p modapi.Props) (map[int]int64, int, error) {
-	sizes, n := make(map[int]int64), DefaultUnits
+	sizes, n := make(map[int]int64), 0
 	own, ok := p["md"].(map[string]any)
 	if !ok && p["md"] != nil {
 		return nil, 0, fmt.Errorf("md: the property is no map of units and sizes: %w", abi.EINVAL)
@@ -123,7 +119,7 @@ func parse(p modapi.Props) (map[int]int64, int, error) {
 			if size < 1 || size > MaxUnits {
 				return nil, 0, fmt.Errorf("md: units: %d, not 1 to %d: %w", size, MaxUnits, abi.EINVAL)
 			}
-			n = max(n, int(size))
+			n = int(size)
 			continue
 		}
 		num, ok := strings.CutPrefix(key, "md")
@@ -133,9 +129,6 @@ func parse(p modapi.Props) (map[int]int64, int, error) {
 		}
 		size = (size + Sector - 1) / Sector * Sector
 		sizes[i] = size
-	}
-	for i := range sizes {
-		n = max(n, i+1)
 	}
 	return sizes, n, nil
 }
@@ -174,20 +167,23 @@ func lastByte(s string) byte {
 // driver is the block device driver.
 type driver struct{ m *module }
 
-// Nodes are the units, configured or not, with the mode of NetBSD's MAKEDEV.
+// Nodes are the units, with the mode of NetBSD's MAKEDEV.
 func (d *driver) Nodes() []devops.Node {
-	nodes := make([]devops.Node, len(d.m.units))
-	for i := range nodes {
-		nodes[i] = devops.Node{Name: "md" + strconv.Itoa(i), Unit: uint32(i), Mode: 0o640}
+	var nodes []devops.Node
+	for i := range uint32(MaxUnits) {
+		if _, err := d.unit(i); err == nil {
+			nodes = append(nodes, devops.Node{Name: "md" + strconv.Itoa(int(i)), Unit: i, Mode: 0o640})
+		}
 	}
 	return nodes
 }
 
+// unit finds a unit. ENXIO.
 func (d *driver) unit(n uint32) (*unit, error) {
-	if int64(n) >= int64(len(d.m.units)) {
-		return nil, fmt.Errorf("md%d: %w", n, abi.ENXIO)
+	if n < MaxUnits && (int(n) < d.m.shown || d.m.units[n].geom().Size > 0) {
+		return &d.m.units[n], nil
 	}
-	return d.m.units[n], nil
+	return nil, fmt.Errorf("md%d: %w", n, abi.ENXIO)
 }
 
 // Geometry of a unit; size 0 if it has no memory.
@@ -275,7 +271,8 @@ func (d *driver) Configure(_ context.Context, again devops.Units, on abi.Dev, ar
 		c.Unit = &n
 	}
 	set := mdio.Conf{Size: (size + Sector - 1) / Sector * Sector, Type: mdio.KmemAllocated}
-	for i, u := range d.m.units {
+	for i := range d.m.units {
+		u := &d.m.units[i]
 		if c.Unit != nil && *c.Unit != i {
 			continue
 		}
@@ -288,9 +285,9 @@ func (d *driver) Configure(_ context.Context, again devops.Units, on abi.Dev, ar
 		}
 	}
 	if c.Unit != nil {
-		return again, fmt.Errorf("md%d: there are %d units: %w", *c.Unit, len(d.m.units), abi.EINVAL)
+		return again, fmt.Errorf("md%d: there are at most %d units: %w", *c.Unit, MaxUnits, abi.EINVAL)
 	}
-	return again, fmt.Errorf("all %d units are in use: %w", len(d.m.units), abi.EBUSY)
+	return again, fmt.Errorf("all %d units are in use: %w", MaxUnits, abi.EBUSY)
 }
 
 // Unconfigure takes the memory away.
@@ -302,14 +299,17 @@ func (d *driver) Unconfigure(_ context.Context, units devops.Units, _ bool) erro
 	return u.set(mdio.Conf{})
 }
 
-// partSize is what one lock of a unit covers, in bytes.
-const partSize = 64 << 10
+// partSize is what one lock of a unit covers, in bytes; there are so many.
+const (
+	partSize = 64 << 10
+	parts    = 256
+)
 
 // unit is one memory disk.
 type unit struct {
 	mu   sync.RWMutex
-	mem  []byte // nil: not configured; protected by mu
-	part [256]sync.RWMutex
+	mem  []byte // nil: no memory; protected by mu
+	part []sync.RWMutex
 }
 
 func (u *unit) geom() devops.Geom {
@@ -332,7 +332,7 @@ func (u *unit) set(c mdio.Conf) error {
 	if c.Type == mdio.Unconfigured {
 		if u.mem != nil {
 			syscall.Munmap(u.mem)
-			u.mem = nil
+			u.mem, u.part = nil, nil
 		}
 		return nil
 	}
@@ -343,7 +343,7 @@ func (u *unit) set(c mdio.Conf) error {
 	if err != nil {
 		return fmt.Errorf("%d bytes (%v): %w", c.Size, err, abi.ENOMEM)
 	}
-	u.mem = mem
+	u.mem, u.part = mem, make([]sync.RWMutex, parts)
 	return nil
 }
 
@@ -379,13 +379,13 @@ func (u *unit) strategy(b *devops.Buf) error {
 // many, parts share them.
 func (u *unit) lock(lo, hi int64, lock, unlock func(*sync.RWMutex)) func() {
 	first, last := lo/partSize, (hi-1)/partSize
-	n := int64(len(u.part))
+	const n = parts
 	if first == last {
 		p := &u.part[first%n]
 		lock(p)
 		return func() { unlock(p) }
 	}
-	var set [256]bool
+	var set [parts]bool
 	for i := first; i <= last && i < first+n; i++ {
 		set[i%n] = true
 	}
