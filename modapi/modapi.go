@@ -100,7 +100,8 @@ type Kernel interface {
 	DevReady(r devops.Ready)
 	// Granted is a descriptor that the host opened for this instance because
 	// the configuration says so ("host.dir:/data"). The caller owns it.
-	// ENOENT if there is none of that name.
+	// ENOENT if there is none of that name. Of a grant "host.connect:..." each
+	// call is a new connection, which takes its time (package grant).
 	Granted(name string) (*os.File, error)
 	// Log is the module's logger. It never waits.
 	Log() Logger

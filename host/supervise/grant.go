@@ -1,6 +1,7 @@
 package supervise
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
+	modgrant "github.com/rumpus-kernel/rumpus/modapi/grant"
 	"github.com/rumpus-kernel/rumpus/modapi/serve"
 )
 
@@ -22,6 +24,11 @@ import (
 //	host.dir:/abs/path[:ro|:rw]   a directory, for reading only by default
 //	host.file:/abs/path[:ro|:rw]  a regular file or block device, likewise
 //	host.console                  the host's standard output, for writing
+//	host.connect:unix:/abs/path   connections to a unix stream socket
+//	host.connect:tcp:HOST:PORT    connections by TCP
+//
+// A grant of connections is a socket behind which the host dials anew each time
+// the component asks (package grant); nothing is dialled before.
 //
 // The name is the entry without the mode, except that a directory for reading
 // only whose descriptor does not enforce that is called "host.dir:/path:ro":
@@ -62,9 +69,22 @@ func OpenGrant(spec string, forUID int) (name string, f *os.File, err error) {
 			return fail(grantErrno(err), "standard output: %v", err)
 		}
 		return kind, f, nil
+	case "host.connect":
+		network, addr, why := parseConnect(arg)
+		if why != "" {
+			return fail(abi.EINVAL, "%s", why)
+		}
+		name = kind + ":" + network + ":" + addr
+		if !serve.ValidGrant(name) {
+			return fail(abi.EINVAL, "address cannot be the name of a grant")
+		}
+		if f, err = modgrant.Broker(func(ctx context.Context) (*os.File, error) { return dialGrant(ctx, network, addr) }); err != nil {
+			return fail(abi.ErrnoOf(err), "%v", err)
+		}
+		return name, f, nil
 	case "host.dir", "host.file":
 	default:
-		return fail(abi.EINVAL, "unknown kind %q; known are host.dir, host.file and host.console", kind)
+		return fail(abi.EINVAL, "unknown kind %q; known are host.dir, host.file, host.connect and host.console", kind)
 	}
 	p, rw := arg, false
 	if s, ok := strings.CutSuffix(arg, ":rw"); ok {

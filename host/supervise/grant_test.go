@@ -2,6 +2,7 @@ package supervise
 
 import (
 	"errors"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
+	modgrant "github.com/rumpus-kernel/rumpus/modapi/grant"
 )
 
 func grant(t *testing.T, spec string, uid int) (string, int) {
@@ -47,6 +49,12 @@ func TestGrantRefusals(t *testing.T) {
 		{"host.file:" + dir + ":rw", abi.EISDIR, "is a directory"},
 		{"host.file:/none", abi.ENOENT, ""},
 		{"host.console:1", abi.EINVAL, "takes nothing"},
+		{"host.connect", abi.EINVAL, "neither unix"},
+		{"host.connect:udp:localhost:1", abi.EINVAL, "neither unix"},
+		{"host.connect:unix:sock", abi.EINVAL, "not absolute"},
+		{"host.connect:unix:/" + strings.Repeat("x", 107), abi.EINVAL, "longer"},
+		{"host.connect:tcp:localhost", abi.EINVAL, "not HOST:PORT"},
+		{"host.connect:tcp::80", abi.EINVAL, "not HOST:PORT"},
 	} {
 		_, f, err := OpenGrant(c.spec, os.Geteuid())
 		if f != nil || abi.ErrnoOf(err) != c.want || !strings.Contains(err.Error(), c.text) || strings.Contains(err.Error(), "\n") {
@@ -195,5 +203,52 @@ func TestSwapMap(t *testing.T) {
 		if n != maxID {
 			t.Errorf("%d: %d ids", id, n)
 		}
+	}
+}
+
+// TestGrantConnect: every taking is a new connection, by either network, also to
+// a server that was not there at first.
+func TestGrantConnect(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	tl, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for spec, listen := range map[string]func() (net.Listener, error){
+		"host.connect:unix:/" + path:             func() (net.Listener, error) { return net.Listen("unix", path) },
+		"host.connect:tcp:" + tl.Addr().String(): func() (net.Listener, error) { return tl, nil },
+	} {
+		name, f, err := OpenGrant(spec, 12345)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		if strings.Contains(spec, "unix") {
+			if _, err := modgrant.Take(name, f); !errors.Is(err, abi.ECONNREFUSED) {
+				t.Errorf("%s: nobody listens: %v", spec, err)
+			}
+		}
+		l, err := listen()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			c, err := modgrant.Take(name, f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s, err := l.Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.Write([]byte("x"))
+			var b [1]byte
+			if n, err := c.Read(b[:]); n != 1 || err != nil || b[0] != 'x' {
+				t.Errorf("%s: %d %q %v", spec, n, b, err)
+			}
+			s.Close()
+			c.Close()
+		}
+		l.Close()
 	}
 }

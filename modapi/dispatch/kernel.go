@@ -3,11 +3,11 @@ package dispatch
 import (
 	"fmt"
 	"os"
-	"syscall"
 
 	"github.com/rumpus-kernel/rumpus/modapi"
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
 	"github.com/rumpus-kernel/rumpus/modapi/devops"
+	"github.com/rumpus-kernel/rumpus/modapi/grant"
 	"github.com/rumpus-kernel/rumpus/modapi/sockops"
 	"github.com/rumpus-kernel/rumpus/modapi/vfsops"
 	"github.com/rumpus-kernel/rumpus/modapi/wire"
@@ -147,21 +147,7 @@ func (k *kernel) Granted(name string) (*os.File, error) {
 	if f == nil {
 		return nil, fmt.Errorf("granted %q: %w", name, abi.ENOENT)
 	}
-	rc, err := f.SyscallConn()
-	if err != nil {
-		return nil, fmt.Errorf("granted %q: %w", name, abi.EBADF)
-	}
-	fd := -1
-	var errno syscall.Errno
-	err = rc.Control(func(old uintptr) {
-		var n uintptr
-		n, _, errno = syscall.Syscall(syscall.SYS_FCNTL, old, syscall.F_DUPFD_CLOEXEC, 0)
-		fd = int(n)
-	})
-	if err != nil || errno != 0 {
-		return nil, fmt.Errorf("granted %q: cannot duplicate it: %w", name, abi.EMFILE)
-	}
-	return os.NewFile(uintptr(fd), f.Name()), nil
+	return grant.Take(name, f)
 }
 
 func (k *kernel) Log() modapi.Logger {

@@ -5,12 +5,12 @@ import (
 	"os"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 
 	"github.com/rumpus-kernel/rumpus/modapi"
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
 	"github.com/rumpus-kernel/rumpus/modapi/devops"
+	"github.com/rumpus-kernel/rumpus/modapi/grant"
 	"github.com/rumpus-kernel/rumpus/modapi/sockops"
 	"github.com/rumpus-kernel/rumpus/modapi/vfsops"
 )
@@ -34,7 +34,7 @@ type Kernel struct {
 	counters map[string]*modapi.Counter
 	socks    map[abi.SockID]chan struct{}
 	devs     map[abi.Dev]chan struct{}
-	disks    map[abi.Dev]devops.BlockIO
+	disks map[abi.Dev]*testDisk
 	logs     []string
 	nextSock abi.SockID
 	nextFsid abi.Fsid
@@ -64,7 +64,7 @@ var _ modapi.Kernel = (*Kernel)(nil)
 // NewKernel makes one that hands out grants.
 func NewKernel(tb testing.TB, grants map[string]*os.File) *Kernel {
 	k := &Kernel{tb: tb, grants: grants, major: 200, counters: map[string]*modapi.Counter{},
-		socks: map[abi.SockID]chan struct{}{}, devs: map[abi.Dev]chan struct{}{}, disks: map[abi.Dev]devops.BlockIO{}}
+		socks: map[abi.SockID]chan struct{}{}, devs: map[abi.Dev]chan struct{}{}, disks: map[abi.Dev]*testDisk{}}
 	k.reset()
 	return k
 }
@@ -209,28 +209,13 @@ func (k *Kernel) NewFsid() abi.Fsid {
 	return k.nextFsid
 }
 
-// Granted answers a duplicate of a grant.
+// Granted answers a duplicate of a grant, or a new connection.
 func (k *Kernel) Granted(name string) (*os.File, error) {
 	f := k.grants[name]
 	if f == nil {
 		return nil, fmt.Errorf("granted %q: %w", name, abi.ENOENT)
 	}
-	rc, err := f.SyscallConn()
-	if err != nil {
-		return nil, err
-	}
-	var n uintptr
-	var errno syscall.Errno
-	err = rc.Control(func(fd uintptr) {
-		n, _, errno = syscall.Syscall(syscall.SYS_FCNTL, fd, syscall.F_DUPFD_CLOEXEC, 0)
-	})
-	if err == nil && errno != 0 {
-		err = errno
-	}
-	if err != nil {
-		return nil, err
-	}
-	return os.NewFile(n, f.Name()), nil
+	return grant.Take(name, f)
 }
 
 // Log writes to the test's log, and keeps the lines for Logs.

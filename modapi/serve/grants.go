@@ -7,9 +7,8 @@ import (
 	"strings"
 	"sync"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
+	"github.com/rumpus-kernel/rumpus/modapi/grant"
 )
 
 // MaxGrants bounds the descriptors that one process can be granted.
@@ -28,8 +27,9 @@ var granted struct {
 	err   error
 }
 
-// Granted is the descriptor that the host granted to this process under name,
-// duplicated: the caller owns and closes it. ENOENT if there is none.
+// Granted is the descriptor that the host granted to this process under name:
+// a duplicate, or a new connection (package grant). The caller owns and closes
+// it. ENOENT if there is none.
 func Granted(name string) (*os.File, error) {
 	m, err := grantedFiles()
 	if err != nil {
@@ -39,23 +39,7 @@ func Granted(name string) (*os.File, error) {
 	if !ok {
 		return nil, fmt.Errorf("grant %q: %w", name, abi.ENOENT)
 	}
-	return dupFile(f)
-}
-
-// dupFile duplicates f without changing its blocking mode.
-func dupFile(f *os.File) (*os.File, error) {
-	rc, err := f.SyscallConn()
-	if err != nil {
-		return nil, fmt.Errorf("grant %q: %w", f.Name(), abi.EBADF)
-	}
-	nfd, derr := -1, error(nil)
-	err = rc.Control(func(fd uintptr) {
-		nfd, derr = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0)
-	})
-	if err != nil || derr != nil {
-		return nil, fmt.Errorf("grant %q: %w", f.Name(), abi.EMFILE)
-	}
-	return os.NewFile(uintptr(nfd), f.Name()), nil
+	return grant.Take(name, f)
 }
 
 // grantedFiles opens the granted descriptors on first use.

@@ -39,6 +39,7 @@ package nbd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -83,11 +84,6 @@ func (m *module) Init(ctx context.Context, k modapi.Kernel, _ modapi.Reason, p m
 		if err != nil {
 			return err
 		}
-		if f, err := k.Granted(o.connect); err == nil {
-			f.Close()
-		} else if abi.ErrnoOf(err) == abi.ENOENT {
-			return fmt.Errorf("%s: %w", name, err)
-		}
 		d.units[num] = newUnit(name, o, d.dialer(o.connect), k.Log(), newCounters(k))
 	}
 	if len(d.units) > maxUnits {
@@ -100,7 +96,10 @@ func (m *module) Init(ctx context.Context, k modapi.Kernel, _ modapi.Reason, p m
 	wait, cancel := context.WithTimeout(ctx, firstWait)
 	defer cancel()
 	for _, u := range d.units {
-		u.up(wait)
+		if err := u.firstTry(wait); errors.Is(err, errNoGrant) {
+			d.stop()
+			return fmt.Errorf("%s: %w: grant it to the component (%w)", u.name, err, abi.ENOENT)
+		}
 	}
 	seen := map[*unit]int{}
 	for _, u := range d.units {
@@ -212,10 +211,16 @@ var (
 	_ devops.Noder = (*driver)(nil)
 )
 
+// errNoGrant is the error of a unit that names what was not granted.
+var errNoGrant = errors.New("no grant")
+
 // dialer makes new connections of a grant.
 func (d *driver) dialer(grant string) dialFunc {
 	return func(context.Context) (net.Conn, error) {
 		f, err := d.k.Granted(grant)
+		if abi.ErrnoOf(err) == abi.ENOENT {
+			return nil, fmt.Errorf("%w %q", errNoGrant, grant)
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -95,7 +95,7 @@ func exercise(t *testing.T, u *unit, g devops.Geom) {
 				t.Error(err)
 				return
 			}
-			for i := range int64(60) {
+			for i := range int64(30) {
 				n := (1 + r.Int64N(min(part, int64(g.MaxIO))/sec)) * sec
 				if i%4 != 0 {
 					n = sec * (1 + r.Int64N(8))

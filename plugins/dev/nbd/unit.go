@@ -35,6 +35,7 @@ type unit struct {
 	ctx    context.Context // ends with the unit
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
+	tried  chan struct{} // closed after the first attempt
 
 	mu      sync.Mutex
 	cond    *sync.Cond // on mu: a busy count has gone down
@@ -102,7 +103,7 @@ func (r *req) cover(at, n int64) error {
 }
 
 func newUnit(name string, o unitOptions, dial dialFunc, log modapi.Logger, c counters) *unit {
-	u := &unit{name: name, opt: o, dial: dial, log: log, cnt: c, wait: make(chan struct{}), lost: time.Now()}
+	u := &unit{name: name, opt: o, dial: dial, log: log, cnt: c, wait: make(chan struct{}), tried: make(chan struct{}), lost: time.Now()}
 	u.cond = sync.NewCond(&u.mu)
 	u.reqs.New = func() any { return &req{done: make(chan error, 1)} }
 	u.ctx, u.cancel = context.WithCancel(context.Background())
@@ -152,6 +153,18 @@ func (l *link) bye() {
 	l.fail(net.ErrClosed)
 }
 
+// firstTry waits for the end of the first attempt to connect, and answers what
+// it came to.
+func (u *unit) firstTry(ctx context.Context) error {
+	select {
+	case <-u.tried:
+	case <-ctx.Done():
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.why
+}
+
 // onChange sets what is called, in a goroutine of the unit, when the geometry
 // becomes another one, and answers how often it has.
 func (u *unit) onChange(f func()) int {
@@ -188,10 +201,13 @@ func (u *unit) geometry() (devops.Geom, error) {
 // manage keeps a connection until the unit ends.
 func (u *unit) manage() {
 	defer u.wg.Done()
+	first := sync.OnceFunc(func() { close(u.tried) })
+	defer first()
 	for fails := 0; u.ctx.Err() == nil; {
 		l, err := u.connect()
 		if err != nil {
 			u.down(nil, err)
+			first()
 			fails++
 			if !u.pause(fails) {
 				return
@@ -200,6 +216,7 @@ func (u *unit) manage() {
 		}
 		u.cnt.connects.Inc()
 		u.attach(l)
+		first()
 		before := time.Now()
 		err = l.read()
 		l.fail(err)
