@@ -1,21 +1,23 @@
-// Package cgdio is the language of encrypted disks (cgd(4)): the ioctls that
-// attach a unit, detach it and tell what it is, and the parameters files of
-// cgdconfig(8).
+// Package cgdio is the language of encrypted disks (cgd(4)): what attaches a
+// unit (the argument of devops.Configurer), what a unit says of itself, and the
+// parameters files of cgdconfig(8).
 //
 // The usual sequence of who attaches a disk:
 //
 //	p, err := cgdio.ParseParams(text)          // what must be asked for?
-//	r := cgdio.Request{Kind: cgdio.CGD, Dev: dev, Params: text, Secrets: secrets}
-//	arg, err := r.Encode()                     // always SetSize bytes
-//	ioctl(fd of cgd0, cgdio.Set, arg)
+//	secrets: for each of p.Secrets(), a passphrase or random bytes
+//	r := cgdio.Request{Kind: cgdio.CGD, Unit: cgdio.AnyUnit, Params: text, Secrets: secrets}
+//	arg, err := r.Encode()
+//	attach driver "cgd" on the block device with arg
 //	clear(arg); r.Wipe()
 //
-// The driver derives the key from parameters and secrets itself, checks it, and
-// attaches nothing if it is wrong: EACCES. For LUKS there is no parameters
-// file, and one secret: a passphrase or the contents of a key file.
+// For LUKS there is no parameters file, and one secret: a passphrase or the
+// contents of a key file. The driver derives the key itself, checks it, and
+// attaches nothing if it is wrong: EACCES.
 //
 // A Request holds secrets, and a parameters file may (storedkey): neither has a
-// String that shows them, and whoever made one wipes it after use.
+// String that shows them, and whoever made one wipes it after use. The kernel
+// keeps arg as long as the unit is attached, for a new process of the driver.
 package cgdio
 
 import (
@@ -24,21 +26,20 @@ import (
 	"io"
 
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
+	"github.com/rumpus-kernel/rumpus/modapi/devops"
 )
 
-// SetSize and InfoSize are the lengths of the arguments, in bytes.
+// MaxSize bounds an encoded Request, InfoSize is the length of an encoded Info;
+// bytes.
 const (
-	SetSize  = abi.IOCPARM_MAX
+	MaxSize  = devops.MaxConfigure
 	InfoSize = 512
 )
 
-// Commands: numbers and directions as in sys/dev/cgdvar.h, arguments our own,
-// as NetBSD's hold pointers.
-var (
-	Set   = abi.IOW('D', 18, SetSize)  // Request: attach. EBUSY if it is attached, EACCES for a wrong key
-	Clear = abi.IO('D', 19)            // detach. EBUSY if others have it open, ENXIO if it is not attached
-	Get   = abi.IOR('D', 20, InfoSize) // Info
-)
+// Get is the ioctl by which a unit tells its Info: CGDIOCGET of sys/dev/cgdvar.h
+// by number, with an answer of our own. Programs attach and detach through
+// devops.Configurer.
+var Get = abi.IOR('D', 20, InfoSize)
 
 // Kind is how the disk is laid out.
 type Kind uint32
@@ -68,8 +69,13 @@ const (
 	Discard                    // let discards through: they tell which sectors are in use
 )
 
-// AnySlot in Request.Slot lets all key slots be tried.
-const AnySlot = -1
+// AnySlot in Request.Slot lets all key slots be tried, AnyUnit in Request.Unit
+// takes the first free unit. Units are less than MaxUnits.
+const (
+	AnySlot  = -1
+	AnyUnit  = -1
+	MaxUnits = 64
+)
 
 // MaxSecrets is how many secrets a Request can have.
 const MaxSecrets = 8
@@ -77,16 +83,16 @@ const MaxSecrets = 8
 // Request attaches a disk.
 type Request struct {
 	Kind    Kind
-	Dev     abi.Dev  // the block device underneath
-	Flags   Flags    //
+	Unit    int32 // 3 for cgd3, or AnyUnit
+	Flags   Flags
 	Slot    int32    // LUKS: the key slot, or AnySlot
 	Params  []byte   // CGD: the text of the parameters file
-	Secrets [][]byte // in the order in which Params.Prompts wants them; LUKS: one
+	Secrets [][]byte // CGD: as Params.Secrets wants them; LUKS: one
 }
 
 // String names what is asked for, and no secret.
 func (r Request) String() string {
-	return fmt.Sprintf("attach %v on %v, slot %d, flags %#x, %d bytes of parameters, %d secrets", r.Kind, r.Dev, r.Slot, uint32(r.Flags), len(r.Params), len(r.Secrets))
+	return fmt.Sprintf("attach %v, unit %d, slot %d, flags %#x, %d bytes of parameters, %d secrets", r.Kind, r.Unit, r.Slot, uint32(r.Flags), len(r.Params), len(r.Secrets))
 }
 
 // Format is String for every verb.
@@ -101,22 +107,25 @@ func (r *Request) Wipe() {
 	r.Params, r.Secrets = nil, nil
 }
 
-const reqVersion = 1
+const (
+	reqMagic = "cgd\x01" // a name and a version
+	reqHead  = 28
+)
 
-// Encode is the argument of Set. E2BIG: it does not fit.
+// Encode is the argument that attaches. E2BIG: it does not fit.
 func (r *Request) Encode() ([]byte, error) {
-	n := 32 + len(r.Params)
+	n := reqHead + len(r.Params)
 	for _, s := range r.Secrets {
 		n += 2 + len(s)
 	}
-	if n > SetSize || len(r.Secrets) > MaxSecrets {
-		return nil, fmt.Errorf("parameters and secrets of %d bytes do not fit in %d: %w", n, SetSize, abi.E2BIG)
+	if n > MaxSize || len(r.Secrets) > MaxSecrets {
+		return nil, fmt.Errorf("parameters and secrets of %d bytes do not fit in %d: %w", n, MaxSize, abi.E2BIG)
 	}
 	le := binary.LittleEndian
-	b := make([]byte, 0, SetSize) // never grows: no copy of a secret is left behind
-	b = le.AppendUint32(b, reqVersion)
+	b := make([]byte, 0, n) // never grows: no copy of a secret is left behind
+	b = append(b, reqMagic...)
 	b = le.AppendUint32(b, uint32(r.Kind))
-	b = le.AppendUint64(b, uint64(r.Dev))
+	b = le.AppendUint32(b, uint32(r.Unit))
 	b = le.AppendUint32(b, uint32(r.Flags))
 	b = le.AppendUint32(b, uint32(r.Slot))
 	b = le.AppendUint32(b, uint32(len(r.Params)))
@@ -126,32 +135,33 @@ func (r *Request) Encode() ([]byte, error) {
 		b = le.AppendUint16(b, uint16(len(s)))
 		b = append(b, s...)
 	}
-	return b[:SetSize], nil
+	return b, nil
 }
 
-// Parse decodes the argument of Set. Parameters and secrets lie in b: Wipe
-// clears them there. EINVAL.
+// Parse decodes what Encode made. Parameters and secrets lie in b: Wipe clears
+// them there. EINVAL.
 func (r *Request) Parse(b []byte) error {
-	bad := func(what string) error { return fmt.Errorf("attach cgd: %s: %w", what, abi.EINVAL) }
-	if len(b) != SetSize {
-		return bad(fmt.Sprintf("an argument of %d bytes", len(b)))
+	bad := func(format string, a ...any) error {
+		return fmt.Errorf("attach cgd: %s: %w", fmt.Sprintf(format, a...), abi.EINVAL)
+	}
+	if len(b) < reqHead || len(b) > MaxSize || string(b[:4]) != reqMagic {
+		return bad("not a request")
 	}
 	le := binary.LittleEndian
-	if v := le.Uint32(b); v != reqVersion {
-		return bad(fmt.Sprintf("version %d", v))
-	}
-	*r = Request{Kind: Kind(le.Uint32(b[4:])), Dev: abi.Dev(le.Uint64(b[8:])), Flags: Flags(le.Uint32(b[16:])), Slot: int32(le.Uint32(b[20:]))}
-	params, secrets := le.Uint32(b[24:]), le.Uint32(b[28:])
-	b = b[32:]
+	*r = Request{Kind: Kind(le.Uint32(b[4:])), Unit: int32(le.Uint32(b[8:])), Flags: Flags(le.Uint32(b[12:])), Slot: int32(le.Uint32(b[16:]))}
+	params, secrets := le.Uint32(b[20:]), le.Uint32(b[24:])
+	b = b[reqHead:]
 	switch {
 	case r.Kind != CGD && r.Kind != LUKS:
-		return bad(r.Kind.String())
+		return bad("%v", r.Kind)
+	case r.Unit < AnyUnit || r.Unit >= MaxUnits:
+		return bad("unit %d", r.Unit)
 	case r.Flags&^(ReadOnly|Discard) != 0:
-		return bad(fmt.Sprintf("flags %#x", uint32(r.Flags)))
+		return bad("flags %#x", uint32(r.Flags))
 	case r.Slot < AnySlot || r.Slot > 31:
-		return bad(fmt.Sprintf("key slot %d", r.Slot))
+		return bad("key slot %d", r.Slot)
 	case int64(params) > int64(len(b)) || secrets > MaxSecrets:
-		return bad("counts")
+		return bad("%d bytes of parameters, %d secrets", params, secrets)
 	}
 	r.Params, b = b[:params:params], b[params:]
 	for range secrets {
@@ -161,11 +171,13 @@ func (r *Request) Parse(b []byte) error {
 		n := int(le.Uint16(b))
 		r.Secrets, b = append(r.Secrets, b[2:2+n:2+n]), b[2+n:]
 	}
+	if len(b) != 0 {
+		return bad("%d bytes too many", len(b))
+	}
 	return nil
 }
 
-// Info is what an attached unit is (the answer of Get). A unit that is not
-// attached has Kind 0.
+// Info is what an attached unit is (the answer of Get).
 type Info struct {
 	Kind    Kind
 	Dev     abi.Dev // the block device underneath

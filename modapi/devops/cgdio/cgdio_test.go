@@ -12,14 +12,14 @@ import (
 )
 
 func TestNumbers(t *testing.T) {
-	if Set != 0x90004412 || Clear != 0x20004413 || Get != 0x42004414 {
-		t.Errorf("%#x %#x %#x", Set, Clear, Get)
+	if Get != 0x42004414 {
+		t.Errorf("%#x", Get)
 	}
 }
 
 func request() *Request {
 	return &Request{
-		Kind: CGD, Dev: abi.Makedev(17, 3), Flags: Discard | ReadOnly, Slot: 4,
+		Kind: CGD, Unit: 5, Flags: Discard | ReadOnly, Slot: 4,
 		Params: []byte("algorithm aes-xts;"), Secrets: [][]byte{[]byte("sesame"), {}, bytes.Repeat([]byte{7}, 1000)},
 	}
 }
@@ -27,7 +27,7 @@ func request() *Request {
 func TestRequest(t *testing.T) {
 	r := request()
 	b, err := r.Encode()
-	if err != nil || len(b) != SetSize {
+	if err != nil || len(b) != reqHead+18+6+1006 {
 		t.Fatal(len(b), err)
 	}
 	var d Request
@@ -48,7 +48,7 @@ func TestRequest(t *testing.T) {
 	if bytes.Contains(b, []byte("sesame")) || bytes.Contains(b, []byte("aes-xts")) || bytes.Contains(b, []byte{7, 7}) {
 		t.Error("Wipe leaves secrets in the argument")
 	}
-	r.Params = make([]byte, SetSize)
+	r.Params = make([]byte, MaxSize)
 	if _, err := r.Encode(); !errors.Is(err, abi.E2BIG) {
 		t.Errorf("too long: %v", err)
 	}
@@ -59,14 +59,17 @@ func TestRequest(t *testing.T) {
 	}
 	good, _ := request().Encode()
 	for name, f := range map[string]func(b []byte) []byte{
-		"short":    func(b []byte) []byte { return b[:100] },
-		"version":  func(b []byte) []byte { b[0] = 9; return b },
+		"short":    func(b []byte) []byte { return b[:len(b)-1] },
+		"long":     func(b []byte) []byte { return append(b, 0) },
+		"empty":    func(b []byte) []byte { return nil },
+		"version":  func(b []byte) []byte { b[3] = 9; return b },
 		"kind":     func(b []byte) []byte { b[4] = 9; return b },
-		"flags":    func(b []byte) []byte { b[17] = 9; return b },
-		"slot":     func(b []byte) []byte { b[20] = 99; return b },
-		"params":   func(b []byte) []byte { b[27] = 0xff; return b },
-		"secrets":  func(b []byte) []byte { b[28] = 9; return b },
-		"a secret": func(b []byte) []byte { b[32+18+1] = 0xff; return b },
+		"unit":     func(b []byte) []byte { b[8] = 99; return b },
+		"flags":    func(b []byte) []byte { b[13] = 9; return b },
+		"slot":     func(b []byte) []byte { b[16] = 99; return b },
+		"params":   func(b []byte) []byte { b[23] = 0xff; return b },
+		"secrets":  func(b []byte) []byte { b[24] = 9; return b },
+		"a secret": func(b []byte) []byte { b[reqHead+18+1] = 0xff; return b },
 	} {
 		if err := new(Request).Parse(f(bytes.Clone(good))); !errors.Is(err, abi.EINVAL) {
 			t.Errorf("%s: %v", name, err)
@@ -114,13 +117,13 @@ func TestParams(t *testing.T) {
 		Algorithm: "aes-xts", KeyBits: 256, IVMethod: "encblkno1", Verify: "none",
 		Keygens: []Keygen{{Method: "pkcs5_pbkdf2/sha1", Iterations: 39361, Salt: []byte{0xca, 0x07, 0x89, 0x8a, 0x27, 0xc9, 0xee, 0x8a, 0xa2, 0x07, 0x58, 0x24, 0x0a, 0x1b, 0x08, 0x71}}},
 	}
-	if !reflect.DeepEqual(p, want) || p.Prompts() != 1 || p.Reenter() {
+	if !reflect.DeepEqual(p, want) || !reflect.DeepEqual(p.Secrets(), []Secret{{}}) || p.Reenter() {
 		t.Errorf("%+v", p)
 	}
 	const key = "AAAAgAABAgMEBQYHCAkKCwwNDg8="
 	p, err = ParseParams([]byte(`algorithm "aes-cbc"; keygen storedkey key ` + key + `; keygen argon2id {version 19;iterations 2;memory 64;parallelism 2;` +
 		`salt AAAAgMoHiYonye6KogdYJAobCHE=;}; keygen randomkey; keygen urandomkey {}; verify_method re-enter` + ";"))
-	if err != nil || p.KeyBits != 128 || p.Prompts() != 1 || !p.Reenter() || len(p.Keygens) != 4 || p.Keygens[0].Key[15] != 15 {
+	if err != nil || p.KeyBits != 128 || !reflect.DeepEqual(p.Secrets(), []Secret{{Keygen: 1}, {2, 16}, {3, 16}}) || !p.Reenter() || len(p.Keygens) != 4 || p.Keygens[0].Key[15] != 15 {
 		t.Fatalf("%v, %v", p, err)
 	}
 	for _, f := range []string{"%v", "%+v", "%#v", "%x"} {
@@ -175,7 +178,7 @@ func TestParams(t *testing.T) {
 func FuzzRequest(f *testing.F) {
 	b, _ := request().Encode()
 	f.Add(b)
-	f.Add(make([]byte, SetSize))
+	f.Add(make([]byte, MaxSize))
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var r, again Request
@@ -201,7 +204,7 @@ func FuzzParams(f *testing.F) {
 			}
 			return
 		}
-		if p.Prompts() > len(p.Keygens) || len(p.Keygens) > maxKeygens || p.KeyBits < 128 || p.KeyBits > 512 {
+		if len(p.Secrets()) > len(p.Keygens) || len(p.Keygens) > maxKeygens || p.KeyBits < 128 || p.KeyBits > 512 {
 			t.Errorf("%v", p)
 		}
 	})

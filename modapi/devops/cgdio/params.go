@@ -52,19 +52,26 @@ func (p *Params) Wipe() {
 	}
 }
 
-// NeedsSecret says whether the method wants a passphrase.
-func (k *Keygen) NeedsSecret() bool { return k.Method == "pkcs5_pbkdf2/sha1" || k.Method == "argon2id" }
+// Secret is something that the driver must be given.
+type Secret struct {
+	Keygen int // index in Params.Keygens
+	// Random is how many random bytes to give; 0: a passphrase. They are made
+	// by who attaches, since a driver that is started again needs them again.
+	Random int
+}
 
-// Prompts is how many passphrases must be asked for: one for each Keygen that
-// NeedsSecret, in their order.
-func (p *Params) Prompts() int {
-	n := 0
+// Secrets are what belongs into Request.Secrets, in this order.
+func (p *Params) Secrets() []Secret {
+	var r []Secret
 	for i := range p.Keygens {
-		if p.Keygens[i].NeedsSecret() {
-			n++
+		switch p.Keygens[i].Method {
+		case "pkcs5_pbkdf2/sha1", "argon2id":
+			r = append(r, Secret{Keygen: i})
+		case "randomkey", "urandomkey":
+			r = append(r, Secret{Keygen: i, Random: p.KeyBits / 8})
 		}
 	}
-	return n
+	return r
 }
 
 // Reenter says whether each passphrase is to be asked for twice, and both must
