@@ -73,6 +73,7 @@ func (k *Kernel) Reboot(ctx context.Context, howto int) {
 			}
 		})
 	}
+	k.Bio.End()
 	within(finiTimeAll, k.Mod.FiniAll)
 	k.doShutdownHooks()
 	within(exitTimeAll, k.endThreads)

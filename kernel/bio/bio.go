@@ -104,6 +104,8 @@ type System struct {
 	cached atomic.Int64 // bytes of cached blocks
 	layer  atomic.Int64 // bytes of layers
 	slab   slab
+	ending chan struct{} // closed by End
+	end    sync.Once
 
 	// openMu lets one device be opened or closed at a time; disks changes
 	// under both locks. mu is a leaf.
@@ -124,7 +126,7 @@ type counters struct {
 
 // New makes a block layer without devices.
 func New(o Options) *System {
-	s := &System{o: o, mem: o.Memory, log: o.Log, disks: make(map[abi.Dev]*Disk)}
+	s := &System{o: o, mem: o.Memory, log: o.Log, disks: make(map[abi.Dev]*Disk), ending: make(chan struct{})}
 	if s.mem == nil {
 		s.mem = NewMemory(DefaultMemory)
 	}
@@ -198,6 +200,10 @@ func (s *System) Sync(ctx context.Context) error {
 	}
 	return first
 }
+
+// End says that the kernel ends: requests that wait for their driver under the
+// policy Wait are EIO from now on.
+func (s *System) End() { s.end.Do(func() { close(s.ending) }) }
 
 type nopLog struct{}
 

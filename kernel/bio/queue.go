@@ -271,6 +271,9 @@ func (q *queue) back(ctx context.Context, dev Device, died error) error {
 		t := time.NewTimer(wait)
 		select {
 		case <-t.C:
+		case <-q.s.ending:
+			t.Stop()
+			return err
 		case <-ctx.Done():
 			t.Stop()
 			return abi.ErrnoOf(ctx.Err())

@@ -120,7 +120,6 @@ func (d *Disk) writeback(ctx context.Context) error {
 
 // writeBlocks writes those of blks, sorted, that are dirty.
 func (d *Disk) writeBlocks(ctx context.Context, blks []int64) error {
-	var wg sync.WaitGroup
 	var mu sync.Mutex
 	var errs []error
 	fail := func(err error) {
@@ -130,6 +129,8 @@ func (d *Disk) writeBlocks(ctx context.Context, blks []int64) error {
 		}
 		mu.Unlock()
 	}
+	begun := 0
+	ended := make(chan struct{}, len(blks)+1)
 	most := int(d.maxIO / d.unit)
 	for i := 0; i < len(blks); {
 		run, n, err := d.takeRun(ctx, blks[i:], most)
@@ -147,22 +148,27 @@ func (d *Disk) writeBlocks(ctx context.Context, blks []int64) error {
 		}
 		d.s.cnt.writebacks.Add(uint64(len(run)))
 		d.s.cnt.coalesced.Add(uint64(len(run) - 1))
-		wg.Add(1)
 		_, err = d.q.start(ctx, d.bufOf(run[0].blk, devops.BWrite, iov), func(err error) {
 			d.wrote(run, err)
 			if err != nil {
 				fail(err)
 			}
-			wg.Done()
+			ended <- struct{}{}
 		})
 		if err != nil {
 			d.wrote(run, err)
 			fail(err)
-			wg.Done()
 			break
 		}
+		begun++
 	}
-	wg.Wait() // each request ends: the device's deadlines bound it
+	for range begun {
+		select {
+		case <-ended:
+		case <-ctx.Done(): // the requests go on
+			return abi.ErrnoOf(ctx.Err())
+		}
+	}
 	return errors.Join(errs...)
 }
 
