@@ -132,7 +132,7 @@ func writeManual(w io.Writer) {
 		{"RUMP_SERVER", "Where the kernel is, if --server does not say; for run, where its socket is made."},
 		{"RUMPUS_CONFIG", "The configuration file, if --config does not say."},
 		{"RUMPUS_KEY", "A key of the configuration, in capitals, / written as __ and - as _: RUMPUS_LOG__LEVEL=debug, RUMPUS_COMPONENTS__NET__ENABLED=false."},
-		{"RUMP_THREADS, RUMP_NCPU, RUMP_VERBOSE, RUMP_MEMLIMIT, RUMP_BLKFAIL, RUMP_BLKFAIL_SEED", "NetBSD's names for some of the keys below kernel."},
+		{"RUMP_THREADS, RUMP_NCPU, RUMP_VERBOSE, RUMP_MEMLIMIT, RUMP_BLKFAIL", "NetBSD's names for some of the keys below kernel."},
 		{"XDG_RUNTIME_DIR", "The directory in which the default socket is."},
 	} {
 		item(w, e.term, e.text, 22)
