@@ -34,7 +34,7 @@ type Kernel struct {
 	counters map[string]*modapi.Counter
 	socks    map[abi.SockID]chan struct{}
 	devs     map[abi.Dev]chan struct{}
-	disks map[abi.Dev]*testDisk
+	disks    map[abi.Dev]*testDisk
 	logs     []string
 	nextSock abi.SockID
 	nextFsid abi.Fsid

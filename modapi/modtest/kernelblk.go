@@ -45,36 +45,59 @@ func (k *Kernel) BlkChanged(dev abi.Dev) error {
 func (k *Kernel) SetDisk(dev abi.Dev, io devops.BlockIO) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.disks[dev] = io
+	k.disks[dev] = &testDisk{io: io}
 }
 
-// Block opens what SetDisk made, for one at a time.
+// Block opens what SetDisk made, for one at a time or for units of one driver.
+// As devops.ProbeUnit it reads only.
 func (k *Kernel) Block(dev, user abi.Dev) (devops.BlockIO, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	io, ok := k.disks[dev]
+	d := k.disks[dev]
+	probe := user != abi.NoDev && user.Minor() == devops.ProbeUnit
 	switch {
-	case !ok:
+	case d == nil:
 		return nil, fmt.Errorf("disk %v: %w", dev, abi.ENXIO)
-	case io == nil:
+	case d.opens > 0 && !probe && (user == abi.NoDev || d.user == abi.NoDev || d.user.Major() != user.Major()):
 		return nil, fmt.Errorf("disk %v: %w", dev, abi.EBUSY)
 	}
-	k.disks[dev] = nil
-	return &disk{BlockIO: io, k: k, dev: dev}, nil
+	if !probe {
+		d.opens++
+		d.user = user
+	}
+	return &disk{BlockIO: d.io, k: k, d: d, probe: probe}, nil
+}
+
+// testDisk is what SetDisk made.
+type testDisk struct {
+	io    devops.BlockIO
+	opens int     // protected by Kernel.mu
+	user  abi.Dev // protected by Kernel.mu
 }
 
 // disk is one that a module has open.
 type disk struct {
 	devops.BlockIO
 	k      *Kernel
-	dev    abi.Dev
+	d      *testDisk
+	probe  bool
 	closed atomic.Bool
+}
+
+// Strategy does a buf, unless the disk was closed or is only looked at.
+func (d *disk) Strategy(ctx context.Context, b *devops.Buf) error {
+	if d.closed.Load() || d.probe && b.Op() != devops.BRead {
+		return abi.EBADF
+	}
+	return d.BlockIO.Strategy(ctx, b)
 }
 
 // Close gives the disk back; the one under it stays open.
 func (d *disk) Close(context.Context) error {
-	if !d.closed.Swap(true) {
-		d.k.SetDisk(d.dev, d.BlockIO)
+	if !d.closed.Swap(true) && !d.probe {
+		d.k.mu.Lock()
+		d.d.opens--
+		d.k.mu.Unlock()
 	}
 	return nil
 }
