@@ -7,7 +7,9 @@
 //	    grant: ["host.connect:unix:/run/disk.sock"]
 //	    props: {nbd: {nbd0: {connect: "host.connect:unix:/run/disk.sock", export: disk}}}
 //
-// A unit is a property nbdN with these in it:
+// A unit is a property nbdN with these in it. While the kernel runs, one is made
+// by devops.Configurer (drvctl) with the same as JSON, and the number as unit if
+// it is to be that one; its server must answer then:
 //
 //	connect   the grant that answers a new connection each time it is asked
 //	export    the export's name; the default is the server's default export
@@ -39,10 +41,12 @@ package nbd
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -54,7 +58,7 @@ import (
 )
 
 const (
-	maxUnits       = 16
+	maxUnits       = 256
 	defaultTimeout = 20 * time.Second
 	maxTimeout     = 10 * time.Minute
 	firstWait      = 2 * time.Second // Init, for servers that are there
@@ -76,22 +80,16 @@ func (*module) Info() modapi.Info {
 }
 
 // Init attaches the driver and begins to connect the units. A server that does
-// not answer is no error: it may come later.
+// not answer is no error: it may come later. EINVAL: a property that is none;
+// ENOENT: a grant that is not there.
 func (m *module) Init(ctx context.Context, k modapi.Kernel, _ modapi.Reason, p modapi.Props) error {
-	d := &driver{k: k, units: map[uint32]*unit{}}
-	for name, v := range p {
-		o, num, err := parseUnit(name, v)
-		if err != nil {
-			return err
-		}
-		d.units[num] = newUnit(name, o, d.dialer(o.connect), k.Log(), newCounters(k))
+	opts, err := parse(p)
+	if err != nil {
+		return err
 	}
-	if len(d.units) > maxUnits {
-		return fmt.Errorf("nbd: %d units, more than %d: %w", len(d.units), maxUnits, abi.EINVAL)
-	}
-	m.d = d
-	for _, u := range d.units {
-		u.start()
+	d := &driver{k: k, cnt: newCounters(k), units: map[uint32]*unit{}}
+	for n, o := range opts {
+		d.units[n] = d.newUnit(n, o)
 	}
 	wait, cancel := context.WithTimeout(ctx, firstWait)
 	defer cancel()
@@ -101,41 +99,49 @@ func (m *module) Init(ctx context.Context, k modapi.Kernel, _ modapi.Reason, p m
 			return fmt.Errorf("%s: %w: grant it to the component (%w)", u.name, err, abi.ENOENT)
 		}
 	}
-	seen := map[*unit]int{}
-	for _, u := range d.units {
-		seen[u] = u.onChange(nil)
-	}
 	dev, err := k.AttachBlk("nbd", d)
 	if err != nil {
 		d.stop()
 		return fmt.Errorf("attach nbd: %w", err)
 	}
-	changed := func() {
-		if err := k.BlkChanged(dev); err != nil {
-			k.Log().Warn("nbd: the kernel does not take a changed unit", "error", err.Error())
-		}
-	}
-	for _, u := range d.units {
-		if u.onChange(changed) != seen[u] {
-			changed()
-		}
-	}
+	d.attached(dev)
+	m.d = d
 	return nil
 }
 
 // Fini ends the connections.
 func (m *module) Fini(context.Context) error {
-	if m.d == nil {
-		return nil
+	if m.d != nil {
+		m.d.stop()
 	}
-	m.d.mu.Lock()
-	opens := m.d.opens
-	m.d.mu.Unlock()
-	if opens > 0 {
-		return fmt.Errorf("nbd: %d opens: %w", opens, abi.EBUSY)
-	}
-	m.d.stop()
 	return nil
+}
+
+// parse reads the properties: the units.
+func parse(p modapi.Props) (map[uint32]unitOptions, error) {
+	own, ok := p["nbd"].(map[string]any)
+	if !ok && p["nbd"] != nil {
+		return nil, fmt.Errorf("nbd: the property is no map of units: %w", abi.EINVAL)
+	}
+	if len(own) > maxUnits {
+		return nil, fmt.Errorf("nbd: %d units, more than %d: %w", len(own), maxUnits, abi.EINVAL)
+	}
+	opts := map[uint32]unitOptions{}
+	for name, v := range own {
+		num, ok := strings.CutPrefix(name, "nbd")
+		n, err := strconv.ParseUint(num, 10, 32)
+		if !ok || err != nil || n >= maxUnits || strconv.FormatUint(n, 10) != num {
+			return nil, fmt.Errorf("nbd: property %q: wanted nbd0 to nbd%d: %w", name, maxUnits-1, abi.EINVAL)
+		}
+		m, ok := v.(map[string]any)
+		if !ok {
+			return nil, fmt.Errorf("nbd: property %s is no map: %w", name, abi.EINVAL)
+		}
+		if opts[uint32(n)], err = parseUnit(m); err != nil {
+			return nil, fmt.Errorf("nbd: property %s: %w", name, err)
+		}
+	}
+	return opts, nil
 }
 
 // unitOptions are the properties of one unit.
@@ -145,17 +151,10 @@ type unitOptions struct {
 	ro, strict      bool
 }
 
-// parseUnit reads the property of one unit. EINVAL names what is wrong.
-func parseUnit(name string, v any) (o unitOptions, num uint32, err error) {
-	bad := func(format string, a ...any) (unitOptions, uint32, error) {
-		return unitOptions{}, 0, fmt.Errorf("nbd: property %s: %s: %w", name, fmt.Sprintf(format, a...), abi.EINVAL)
-	}
-	if n, err := fmt.Sscanf(name, "nbd%d", &num); n != 1 || err != nil || fmt.Sprintf("nbd%d", num) != name || num > 255 {
-		return bad("not a unit, nbd0 to nbd255")
-	}
-	m, ok := v.(map[string]any)
-	if !ok {
-		return bad("not a mapping")
+// parseUnit reads the properties of one unit. EINVAL names what is wrong.
+func parseUnit(m map[string]any) (o unitOptions, err error) {
+	bad := func(format string, a ...any) (unitOptions, error) {
+		return unitOptions{}, fmt.Errorf("%s: %w", fmt.Sprintf(format, a...), abi.EINVAL)
 	}
 	o.timeout = defaultTimeout
 	for k, v := range m {
@@ -194,22 +193,135 @@ func parseUnit(name string, v any) (o unitOptions, num uint32, err error) {
 	if o.connect == "" {
 		return bad("connect is missing")
 	}
-	return o, num, nil
+	return o, nil
 }
 
 // driver is the driver with its units.
 type driver struct {
-	k     modapi.Kernel
-	units map[uint32]*unit // never changes
+	k   modapi.Kernel
+	cnt counters
 
 	mu    sync.Mutex
-	opens int
+	dev   abi.Dev
+	known bool // dev is
+	units map[uint32]*unit
 }
 
 var (
-	_ devops.Blk   = (*driver)(nil)
-	_ devops.Noder = (*driver)(nil)
+	_ devops.Blk        = (*driver)(nil)
+	_ devops.Noder      = (*driver)(nil)
+	_ devops.Configurer = (*driver)(nil)
 )
+
+// newUnit makes a unit that begins to connect.
+func (d *driver) newUnit(n uint32, o unitOptions) *unit {
+	u := newUnit(fmt.Sprintf("nbd%d", n), o, d.dialer(o.connect), d.k.Log(), d.cnt)
+	u.changed = d.changed
+	u.start()
+	return u
+}
+
+// attached notes the number of the driver, and that the kernel may not know
+// what units became meanwhile.
+func (d *driver) attached(dev abi.Dev) {
+	d.mu.Lock()
+	d.dev, d.known = dev, true
+	some := len(d.units) > 0
+	d.mu.Unlock()
+	if some {
+		d.changed()
+	}
+}
+
+// changed tells the kernel that a unit has become another one.
+func (d *driver) changed() {
+	d.mu.Lock()
+	dev, known := d.dev, d.known
+	d.mu.Unlock()
+	if !known {
+		return
+	}
+	if err := d.k.BlkChanged(dev); err != nil {
+		d.k.Log().Warn("nbd: the kernel does not take a changed unit", "error", err.Error())
+	}
+}
+
+// Configure makes a unit of what parseUnit takes, as JSON, and the number of the
+// unit if it is to be that one. A unit that was there before the process died is
+// made even if its server does not answer now.
+func (d *driver) Configure(ctx context.Context, was devops.Units, on abi.Dev, arg []byte) (devops.Units, error) {
+	fail := func(err error) (devops.Units, error) { return was, fmt.Errorf("nbd: %w", err) }
+	if on != abi.NoDev {
+		return fail(fmt.Errorf("it stands on no device: %w", abi.EINVAL))
+	}
+	var m map[string]any
+	if err := json.Unmarshal(arg, &m); err != nil {
+		return fail(fmt.Errorf("%v: %w", err, abi.EINVAL))
+	}
+	unit, fixed := -1, false
+	if v, ok := m["unit"]; ok {
+		f, ok := v.(float64)
+		if unit = int(f); !ok || f != float64(unit) || unit < 0 || unit >= maxUnits {
+			return fail(fmt.Errorf("unit: %v is not 0 to %d: %w", v, maxUnits-1, abi.EINVAL))
+		}
+		fixed = true
+		delete(m, "unit")
+	}
+	if was.Count > 0 {
+		unit, fixed = int(was.First), true
+	}
+	o, err := parseUnit(m)
+	if err != nil {
+		return fail(err)
+	}
+	d.mu.Lock()
+	if !fixed {
+		for unit = 0; d.units[uint32(unit)] != nil; unit++ {
+		}
+	}
+	n := uint32(unit)
+	switch {
+	case unit >= maxUnits:
+		d.mu.Unlock()
+		return fail(fmt.Errorf("%d units are there: %w", maxUnits, abi.EBUSY))
+	case d.units[n] != nil:
+		d.mu.Unlock()
+		return fail(fmt.Errorf("nbd%d: %w", n, abi.EEXIST))
+	}
+	u := d.newUnit(n, o)
+	d.units[n] = u
+	d.mu.Unlock()
+	wait, cancel := context.WithTimeout(ctx, o.timeout/2)
+	defer cancel()
+	err = u.firstTry(wait)
+	if _, gerr := u.geometry(); gerr != nil && err == nil {
+		err = gerr
+	}
+	if err != nil && was.Count == 0 {
+		d.drop(n)
+		return fail(fmt.Errorf("%s: %w", o.connect, err))
+	}
+	return devops.Units{First: n, Count: 1}, nil
+}
+
+// Unconfigure takes a unit away; what is in flight is ENXIO.
+func (d *driver) Unconfigure(_ context.Context, u devops.Units, _ bool) error {
+	if u.Count != 1 || !d.drop(u.First) {
+		return fmt.Errorf("nbd%d: %w", u.First, abi.ENXIO)
+	}
+	return nil
+}
+
+func (d *driver) drop(n uint32) bool {
+	d.mu.Lock()
+	u := d.units[n]
+	delete(d.units, n)
+	d.mu.Unlock()
+	if u != nil {
+		u.stop()
+	}
+	return u != nil
+}
 
 // errNoGrant is the error of a unit that names what was not granted.
 var errNoGrant = errors.New("no grant")
@@ -234,22 +346,30 @@ func (d *driver) dialer(grant string) dialFunc {
 }
 
 func (d *driver) stop() {
-	for _, u := range d.units {
+	d.mu.Lock()
+	units := d.units
+	d.units = map[uint32]*unit{}
+	d.mu.Unlock()
+	for _, u := range units {
 		u.stop()
 	}
 }
 
 // Nodes are nbd0 and so on, of mode 0640 as NetBSD's MAKEDEV makes disks.
 func (d *driver) Nodes() []devops.Node {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	var l []devops.Node
 	for n, u := range d.units {
 		l = append(l, devops.Node{Name: u.name, Unit: n, Mode: 0o640})
 	}
-	slices.SortFunc(l, func(a, b devops.Node) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(l, func(a, b devops.Node) int { return int(a.Unit) - int(b.Unit) })
 	return l
 }
 
 func (d *driver) unit(n uint32) (*unit, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if u := d.units[n]; u != nil {
 		return u, nil
 	}
@@ -281,9 +401,6 @@ func (d *driver) Open(ctx context.Context, n uint32, flags int) error {
 	if g.ReadOnly && flags&abi.O_ACCMODE != abi.O_RDONLY {
 		return fmt.Errorf("%s: %w", u.name, abi.EROFS)
 	}
-	d.mu.Lock()
-	d.opens++
-	d.mu.Unlock()
 	return nil
 }
 
@@ -291,14 +408,14 @@ func (d *driver) Close(_ context.Context, n uint32, _ int) error {
 	if _, err := d.unit(n); err != nil {
 		return err
 	}
-	d.mu.Lock()
-	d.opens--
-	d.mu.Unlock()
 	return nil
 }
 
-// Ioctl knows none.
-func (d *driver) Ioctl(_ context.Context, n uint32, _ uint32, _ []byte) ([]byte, error) {
+// Ioctl knows what drvctl sends, and nothing else.
+func (d *driver) Ioctl(ctx context.Context, n uint32, cmd uint32, arg []byte) ([]byte, error) {
+	if out, ok, err := devops.ServeControl(ctx, d, cmd, arg); ok {
+		return out, err
+	}
 	if _, err := d.unit(n); err != nil {
 		return nil, err
 	}

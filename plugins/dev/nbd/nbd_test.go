@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rumpus-kernel/rumpus/modapi"
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
 	"github.com/rumpus-kernel/rumpus/modapi/devops"
 )
@@ -325,18 +326,23 @@ func TestStop(t *testing.T) {
 	v.stop()
 }
 
-func TestParseUnit(t *testing.T) {
-	o, n, err := parseUnit("nbd3", map[string]any{"connect": "c", "export": "e", "timeout": int64(3), "ro": true, "strict": true})
-	if err != nil || n != 3 || o != (unitOptions{"c", "e", 3 * time.Second, true, true}) {
-		t.Errorf("%+v %d %v", o, n, err)
+func TestProps(t *testing.T) {
+	of := func(name string, v any) modapi.Props {
+		return modapi.Props{"md": "another's", "nbd": map[string]any{name: v}}
 	}
-	for name, v := range map[string]any{
-		"nbd": nil, "nbd-1": nil, "nbd01": nil, "nbd256": nil, "disk": nil, "nbd0": 5, "nbd1": map[string]any{},
-		"nbd2": map[string]any{"connect": "c", "x": 1}, "nbd3": map[string]any{"connect": 1}, "nbd4": map[string]any{"connect": "c", "timeout": int64(0)},
-		"nbd5": map[string]any{"connect": "c", "export": "\xff"},
+	o, err := parse(of("nbd3", map[string]any{"connect": "c", "export": "e", "timeout": int64(3), "ro": true, "strict": true}))
+	if err != nil || len(o) != 1 || o[3] != (unitOptions{"c", "e", 3 * time.Second, true, true}) {
+		t.Errorf("%+v %v", o, err)
+	}
+	c := map[string]any{"connect": "c"}
+	for name, p := range map[string]modapi.Props{
+		"no map": {"nbd": 5}, "no number": of("nbd", c), "negative": of("nbd-1", c), "zeros": of("nbd01", c), "many": of("nbd256", c), "other": of("disk", c),
+		"no unit": of("nbd0", 5), "empty": of("nbd0", map[string]any{}), "unknown": of("nbd0", map[string]any{"connect": "c", "x": 1}),
+		"connect": of("nbd0", map[string]any{"connect": 1}), "timeout": of("nbd0", map[string]any{"connect": "c", "timeout": int64(0)}),
+		"export": of("nbd0", map[string]any{"connect": "c", "export": "\xff"}),
 	} {
-		if _, _, err := parseUnit(name, v); !errors.Is(err, abi.EINVAL) {
-			t.Errorf("%s %v: %v", name, v, err)
+		if _, err := parse(p); !errors.Is(err, abi.EINVAL) {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

@@ -42,8 +42,7 @@ type unit struct {
 	known   bool       // there was a connection once
 	geom    devops.Geom
 	flags   proto.TxFlags
-	changed func()        // the geometry is another one
-	changes int           // how often it was
+	changed func()        // called when the geometry is another one; never changes
 	wait    chan struct{} // closed when there is a link; then another one
 	link    *link
 	lost    time.Time // since when there is none
@@ -163,15 +162,6 @@ func (u *unit) firstTry(ctx context.Context) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return u.why
-}
-
-// onChange sets what is called, in a goroutine of the unit, when the geometry
-// becomes another one, and answers how often it has.
-func (u *unit) onChange(f func()) int {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.changed = f
-	return u.changes
 }
 
 // up waits until there is a link or was one once.
@@ -308,7 +298,6 @@ func (u *unit) attach(l *link) {
 			u.log.Warn("nbd: the disk has changed", "unit", u.name, "size", g.Size, "was", u.geom.Size)
 		}
 		changed = u.changed
-		u.changes++
 	}
 	if u.opt.strict && u.written != u.flushed {
 		u.torn, u.flushed = true, u.written
@@ -334,8 +323,7 @@ func (u *unit) attach(l *link) {
 		go func() { defer u.wg.Done(); l.drain() }()
 	}
 	if changed != nil {
-		u.wg.Add(1)
-		go func() { defer u.wg.Done(); changed() }()
+		go changed() // an upcall; nobody waits for it
 	}
 }
 
