@@ -116,7 +116,11 @@ func dispatch(ctx context.Context, s streams, args []string) int {
 	run := v.setup(fs)
 	own := ownFlags(fs)
 	addGlobals(fs, &g, false)
-	err := fs.Parse(args[1:])
+	args = args[1:]
+	if v.rewrite != nil {
+		args = v.rewrite(args)
+	}
+	err := fs.Parse(args)
 	if errors.Is(err, pflag.ErrHelp) {
 		writePage(s.stdout, v)
 		return exitOK

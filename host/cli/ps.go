@@ -14,9 +14,9 @@ var psVerb = &verb{
 	name: "ps", group: groupKernel, synopsis: []string{"[-j] [-p PID]"}, max: 0,
 	short: "show the kernel's processes",
 	long: []string{
-		"Shows one line a process of the kernel, which is a client of it, or of the one with the number PID: its number, its parent's, the effective user, the system calls in progress, what it waits for, which is the name of a system call or of what a driver sleeps on, and the program's name. The process with the number 0 is the kernel itself, and ps is one of those that it shows.",
+		"Shows one line a process of the kernel, which is a client of it, or of the one with the number PID: its number, its parent's, the effective user, its state (R in a system call, S waiting in one, I in none, T stopped by a signal), the system calls in progress, what it waits for, which is the name of a system call or of what a driver sleeps on, and the program's name. The process with the number 0 is the kernel itself, and ps is one of those that it shows.",
 		"With -j also process group, session, open descriptors and the session's login name.",
-		"--json is an array of objects with pid, ppid, pgid, sid, uid, gid, lwps, files, wmesg, login and name.",
+		"--json is an array of objects with pid, ppid, pgid, sid, uid, gid, state, lwps, files, wmesg, login and name.",
 	},
 	examples: []example{{"rumpus ps -j", "All processes, with their sessions."}},
 	exit:     []string{"1 also if there is no process PID."},
@@ -44,18 +44,18 @@ var psVerb = &verb{
 			if c.json {
 				return writeJSON(c.out, rows)
 			}
-			head, format := []string{"PID", "PPID", "UID", "LWPS", "WMESG", "NAME"}, "rrrrll"
+			head, format := []string{"PID", "PPID", "UID", "STAT", "LWPS", "WMESG", "NAME"}, "rrrlrll"
 			if *jobs {
-				head, format = []string{"PID", "PPID", "PGID", "SID", "UID", "LWPS", "FILES", "LOGIN", "WMESG", "NAME"}, "rrrrrrrlll"
+				head, format = []string{"PID", "PPID", "PGID", "SID", "UID", "STAT", "LWPS", "FILES", "LOGIN", "WMESG", "NAME"}, "rrrrrlrrlll"
 			}
 			lines := [][]string{head}
 			for _, p := range rows {
 				id := func(n int) string { return strconv.Itoa(n) }
 				uid, lwps := strconv.FormatUint(uint64(p.Uid), 10), id(p.Lwps)
 				if *jobs {
-					lines = append(lines, []string{id(p.Pid), id(p.Ppid), id(p.Pgid), id(p.Sid), uid, lwps, id(p.Files), dash(c.show(p.Login)), dash(c.show(p.Wmesg)), c.show(p.Name)})
+					lines = append(lines, []string{id(p.Pid), id(p.Ppid), id(p.Pgid), id(p.Sid), uid, p.State, lwps, id(p.Files), dash(c.show(p.Login)), dash(c.show(p.Wmesg)), c.show(p.Name)})
 				} else {
-					lines = append(lines, []string{id(p.Pid), id(p.Ppid), uid, lwps, dash(c.show(p.Wmesg)), c.show(p.Name)})
+					lines = append(lines, []string{id(p.Pid), id(p.Ppid), uid, p.State, lwps, dash(c.show(p.Wmesg)), c.show(p.Name)})
 				}
 			}
 			table(c.out, format, lines)

@@ -47,7 +47,10 @@ type verb struct {
 	// server marks verbs that are no client of a kernel: a signal does not
 	// decide their exit code.
 	server bool
-	setup  func(fs *pflag.FlagSet) runFunc
+	// rewrite, if there is one, puts arguments that are older than getopt into
+	// a form that is not.
+	rewrite func(args []string) []string
+	setup   func(fs *pflag.FlagSet) runFunc
 }
 
 // verbs are all verbs, in the order of the manual. It is filled by init because
@@ -56,7 +59,7 @@ var verbs []*verb
 
 func init() {
 	verbs = []*verb{
-		runVerb, haltVerb, dmesgVerb, sysctlVerb, vmstatVerb, iostatVerb, psVerb, fstatVerb,
+		runVerb, haltVerb, dmesgVerb, sysctlVerb, vmstatVerb, iostatVerb, psVerb, killVerb, fstatVerb,
 		modstatVerb, modloadVerb, modunloadVerb,
 		lsVerb, catVerb, writeVerb, cpVerb, mkdirVerb, rmVerb, rmdirVerb, mvVerb, lnVerb,
 		readlinkVerb, statVerb, touchVerb, chmodVerb, chownVerb,

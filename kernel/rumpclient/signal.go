@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"os"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -153,7 +154,7 @@ func (c *Client) Sigaction(ctx context.Context, sig int, act *abi.Sigaction) (ol
 // Kill is kill(2): pid is a process, 0 the own group, -1 all processes but this
 // one, another negative number a group. Signal 0 asks whether it could be sent.
 func (c *Client) Kill(ctx context.Context, pid, sig int) error {
-	return c.do(ctx, abi.SYS_kill, "", args(pid, sig))
+	return c.do(ctx, abi.SYS_kill, strconv.Itoa(pid), args(pid, sig))
 }
 
 // LwpKill is _lwp_kill(2).
