@@ -340,23 +340,35 @@ func (f *fs) pin(ctx context.Context, op wire.Op, h abi.Handle) error {
 	return err
 }
 
-// Reclaim tells the component which nodes the kernel has forgotten.
+// UnpinAll lets several nodes go with one doorbell. The error is the first.
+// kernel/vfs finds it by its name.
+func (f *fs) UnpinAll(ctx context.Context, hs []abi.Handle) error {
+	if !f.has(vfsops.HasPinner) {
+		return abi.EBUSY
+	}
+	ks := make([]*stream.Call, len(hs))
+	for i, h := range hs {
+		ks[i] = f.start(wire.OpUnpin, 0)
+		ks[i].Args = (&wire.HandleReq{Node: h}).Append(ks[i].Args)
+	}
+	return f.l.batch(ctx, ks)
+}
+
+// Reclaim tells the component which nodes the kernel has forgotten: as many as
+// there are, in messages that go with one doorbell.
 func (f *fs) Reclaim(ctx context.Context, hs []abi.Handle) error {
 	if !f.has(vfsops.HasReclaimer) {
 		return nil
 	}
+	var ks []*stream.Call
 	for len(hs) > 0 {
 		n := min(len(hs), wire.MaxHandles)
 		k := f.start(wire.OpReclaim, 0)
 		k.Args = (&wire.HandlesReq{Nodes: hs[:n]}).Append(k.Args)
-		err := f.l.call(ctx, k)
-		k.Release()
-		if err != nil {
-			return err
-		}
+		ks = append(ks, k)
 		hs = hs[n:]
 	}
-	return nil
+	return f.l.batch(ctx, ks)
 }
 
 // Reserve takes or gives back pages.

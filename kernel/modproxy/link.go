@@ -131,6 +131,23 @@ func (l *Link) call(ctx context.Context, k *stream.Call) error {
 	return fmt.Errorf("%s: %w", k.Header.Op, err)
 }
 
+// batch sends calls that do not depend on each other, waits for all of them and
+// releases them. The error is the first.
+func (l *Link) batch(ctx context.Context, ks []*stream.Call) error {
+	if len(ks) == 0 {
+		return nil
+	}
+	err := l.conn.Batch(ctx, ks)
+	op := ks[0].Header.Op
+	for _, k := range ks {
+		k.Release()
+	}
+	if _, ok := err.(abi.Errno); err == nil || ok {
+		return err
+	}
+	return fmt.Errorf("%s: %w", op, err)
+}
+
 // parse decodes a reply, or finds it a lie.
 func (l *Link) parse(k *stream.Call, m interface{ Parse([]byte) error }) error {
 	if err := m.Parse(k.Reply); err != nil {

@@ -466,3 +466,59 @@ func FuzzComponent(f *testing.F) {
 		wg.Wait()
 	})
 }
+
+// TestMany: nodes that are let go or forgotten together go in one batch, each
+// message no longer than may be; a refusal of one does not keep the others.
+func TestMany(t *testing.T) {
+	f, _, fs, _ := mounted(t)
+	var mu sync.Mutex
+	seen := map[wire.Op]map[abi.Fileid]int{wire.OpUnpin: {}, wire.OpReclaim: {}}
+	f.reply = func(r *stream.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		switch r.Header.Op {
+		case wire.OpUnpin:
+			var q wire.HandleReq
+			if err := q.Parse(r.Args); err != nil {
+				t.Error(err)
+			}
+			seen[r.Header.Op][q.Node.File]++
+			if q.Node.File == 5 {
+				r.Reply(abi.ESTALE, nil, nil)
+				return
+			}
+		case wire.OpReclaim:
+			var q wire.HandlesReq
+			if err := q.Parse(r.Args); err != nil {
+				t.Error(err)
+			}
+			for _, h := range q.Nodes {
+				seen[r.Header.Op][h.File]++
+			}
+		}
+		r.Reply(0, nil, nil)
+	}
+	hs := make([]abi.Handle, 2*wire.MaxHandles+10)
+	for i := range hs {
+		hs[i] = abi.Handle{FS: 3, File: abi.Fileid(i + 1), Gen: 1}
+	}
+	if err := fs.(vfsops.Reclaimer).Reclaim(t.Context(), hs); err != nil {
+		t.Error(err)
+	}
+	err := fs.(interface {
+		UnpinAll(context.Context, []abi.Handle) error
+	}).UnpinAll(t.Context(), hs[:100])
+	if err != abi.ESTALE {
+		t.Errorf("unpin: %v", err)
+	}
+	for op, n := range map[wire.Op]int{wire.OpUnpin: 100, wire.OpReclaim: len(hs)} {
+		if len(seen[op]) != n {
+			t.Errorf("%s: %d of %d", op, len(seen[op]), n)
+		}
+		for id, k := range seen[op] {
+			if k != 1 {
+				t.Errorf("%s of %d %d times", op, id, k)
+			}
+		}
+	}
+}

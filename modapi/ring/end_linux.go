@@ -220,15 +220,24 @@ func (e *End) release(i int) {
 
 // Call does a call by the ring, if it has room for it.
 func (e *End) Call(ctx context.Context, k *stream.Call, limit time.Duration) (bool, error) {
-	h := &k.Header
-	if !e.calls || h.Op.Family() == wire.FamLife || !e.enter() {
+	if !e.Start(k) {
 		return false, nil
 	}
-	defer e.leave()
+	e.kick(false)
+	return true, e.Finish(ctx, k, limit)
+}
+
+// Start publishes a call, if there is room for it. Finish is to follow.
+func (e *End) Start(k *stream.Call) bool {
+	h := &k.Header
+	if !e.calls || h.Op.Family() == wire.FamLife || !e.enter() {
+		return false
+	}
 	i := e.alloc(h.Rank)
 	if i < 0 {
 		e.cnt.Full.Add(1)
-		return false, nil
+		e.leave()
+		return false
 	}
 	c := &e.mine[i]
 	c.big = -1
@@ -238,32 +247,51 @@ func (e *End) Call(ctx context.Context, k *stream.Call, limit time.Duration) (bo
 		if x < 0 {
 			e.release(i)
 			e.cnt.Full.Add(1)
-			return false, nil
+			e.leave()
+			return false
 		}
 		c.big = int8(x)
 		off = offArena + x*extentSize
 	}
 	h.ReqID = e.conn.NextID()
 	c.id.Store(uint64(h.ReqID))
-	w, gen := e.fill(i, h, k.Args, k.Payload, off)
+	e.fill(i, h, k.Args, k.Payload, off)
 	e.publish(i)
-	e.kick(false)
 	e.cnt.Calls.Add(1)
+	k.Slot = i
+	return true
+}
 
+// Bell wakes the server, if it sleeps, for what was started.
+func (e *End) Bell() { e.kick(false) }
+
+// Batched counts calls that went with one Bell.
+func (e *End) Batched(int) { e.cnt.Batches.Add(1) }
+
+// Finish waits for a call that was started.
+func (e *End) Finish(ctx context.Context, k *stream.Call, limit time.Duration) error {
+	defer e.leave()
+	i, h := k.Slot, &k.Header
+	c := &e.mine[i]
+	w, gen := e.out.slot(i), c.gen.Load()
+	off := offInline + i*inlineSize
+	if c.big >= 0 {
+		off = offArena + int(c.big)*extentSize
+	}
 	if e.await(ctx, w, gen, h.Class) {
-		return true, e.finish(i, k, off)
+		return e.finish(i, k, off)
 	}
 	err := e.conn.Park(ctx, k, limit, func() { e.arm(i, gen, w, h.ReqID) })
 	var dead *stream.Dead
 	switch ready := w.Load()&^waitMask == gen<<genShift|complete; {
 	case err == nil && !ready:
 		e.lie("slot %d was complete and is not", i)
-		return true, e.conn.Dead()
+		return e.conn.Dead()
 	case err == nil, ready && errors.As(err, &dead): // what it said before it died counts
 		drop(e.parked[:], i)
-		return true, e.finish(i, k, off)
+		return e.finish(i, k, off)
 	}
-	return true, err // the slot is freed when it is complete
+	return err // the slot is freed when it is complete
 }
 
 // fill writes a request into its slot. It is not in the ring yet.

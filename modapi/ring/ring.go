@@ -26,6 +26,7 @@ type Counters struct {
 	Wakeups *modapi.Counter // of the peer
 	Lies    *modapi.Counter // of the peer
 	Rescued *modapi.Counter // complete without a ring of the bell
+	Batches *modapi.Counter // of several calls with one bell
 	Notes   *modapi.Counter // one-way frames by the ring, either way
 }
 
@@ -39,7 +40,7 @@ func NewCounters(attach func(group, name string) *modapi.Counter) *Counters {
 		return attach("ring", name)
 	}
 	return &Counters{Calls: c("calls"), Full: c("full"), Parked: c("parked"), Wakeups: c("wakeups"), Lies: c("lies"), Rescued: c("rescued"),
-		Notes: c("notes")}
+		Batches: c("batches"), Notes: c("notes")}
 }
 
 // Options of an End.

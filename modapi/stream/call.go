@@ -41,6 +41,14 @@ type Call struct {
 	big   []byte
 	one   [1][]byte
 
+	// Slot is for the use of a Fast between its Start and Finish.
+	Slot int
+
+	// Of a call that is on its way by the stream.
+	limit   time.Duration
+	expired <-chan time.Time
+	seen    uint64
+
 	// Protected by Conn.mu.
 	abandoned bool
 	fast      bool // it did not go by the stream
@@ -65,7 +73,7 @@ func (k *Call) Release() {
 	k.Args = k.Args[:0]
 	k.Payload, k.Dst, k.Reply, k.err = nil, nil, nil, nil
 	k.Timeout, k.Wait, k.N = 0, false, 0
-	k.one[0], k.fast = nil, false
+	k.one[0], k.fast, k.expired = nil, false, nil
 	if cap(k.big) > keepBig {
 		k.big = nil
 	}
@@ -90,6 +98,9 @@ func (k *Call) Got() []byte { return k.big[:k.N] }
 func (k *Call) SetPayload(p []byte) {
 	k.Payload = abi.Iov{p}
 }
+
+// Err is the result of a call of Conn.Batch, until Release.
+func (k *Call) Err() error { return k.err }
 
 // complete ends the call. The caller must have taken it out of the table.
 func (k *Call) complete(err error) {

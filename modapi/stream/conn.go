@@ -203,54 +203,81 @@ func (c *Conn) spawn(f func()) bool {
 // or *Refusal from the peer, EINTR or ETIMEDOUT if the caller gave up, E2BIG
 // for a request that fits no frame, or a *Dead.
 func (c *Conn) Call(ctx context.Context, k *Call) error {
-	h := &k.Header
-	info := h.Op
-	k.dstLen = k.Dst.Len()
-	pay := k.Payload.Len()
-	if len(k.Args) > wire.MaxArgs || pay > wire.MaxPayload || k.dstLen > wire.MaxPayload {
-		return fmt.Errorf("%s: %w", h.Op, abi.E2BIG)
-	}
-	if ctx.Err() != nil {
-		return gaveUp(ctx)
-	}
-	h.Flags, h.Class = 0, info.Class()
-	keep := info.Keeps()
-	if keep {
-		h.Flags = wire.FlagMutator
-	}
-	h.ArgsLen, h.PayloadLen, h.ReplyLen = uint32(len(k.Args)), uint32(pay), uint32(k.dstLen)
-
-	limit := k.Timeout
-	if limit == 0 {
-		limit = c.opt.Deadline(h.Class)
+	limit, err := c.prepare(ctx, k)
+	if err != nil {
+		return err
 	}
 	if f := c.fast.Load(); f != nil {
 		if done, err := (*f).Call(ctx, k, limit); done {
 			return err
 		}
 	}
-	var expired <-chan time.Time
+	if sent, err := c.submit(ctx, k, limit, true); !sent {
+		return err
+	}
+	return c.receive(ctx, k)
+}
+
+// prepare completes the header of a call but for its identifier, and answers
+// its time limit.
+func (c *Conn) prepare(ctx context.Context, k *Call) (limit time.Duration, err error) {
+	h := &k.Header
+	k.dstLen = k.Dst.Len()
+	pay := k.Payload.Len()
+	if len(k.Args) > wire.MaxArgs || pay > wire.MaxPayload || k.dstLen > wire.MaxPayload {
+		return 0, fmt.Errorf("%s: %w", h.Op, abi.E2BIG)
+	}
+	if ctx.Err() != nil {
+		return 0, gaveUp(ctx)
+	}
+	h.Flags, h.Class = 0, h.Op.Class()
+	if h.Op.Keeps() {
+		h.Flags = wire.FlagMutator
+	}
+	h.ArgsLen, h.PayloadLen, h.ReplyLen = uint32(len(k.Args)), uint32(pay), uint32(k.dstLen)
+	if limit = k.Timeout; limit == 0 {
+		limit = c.opt.Deadline(h.Class)
+	}
+	return limit, nil
+}
+
+// errNoRoom: a call that must not wait for a place among those in flight.
+var errNoRoom = errors.New("no room")
+
+// submit sends a prepared call by the stream. If it is sent, receive is to
+// follow; else err is its result. Without wait, errNoRoom if as many calls as
+// may be are in flight.
+func (c *Conn) submit(ctx context.Context, k *Call, limit time.Duration, wait bool) (sent bool, err error) {
+	h := &k.Header
+	k.limit, k.expired = limit, nil
 	if limit > 0 {
 		k.timer.Reset(limit)
-		defer k.timer.Stop()
-		expired = k.timer.C
+		k.expired = k.timer.C
+		defer func() {
+			if !sent {
+				k.timer.Stop()
+			}
+		}()
 	}
-	seen := c.frames.Load()
+	k.seen = c.frames.Load()
 
 	select {
 	case c.slots <- struct{}{}:
 	default:
+		if !wait {
+			return false, errNoRoom
+		}
 		select {
 		case c.slots <- struct{}{}:
 		case <-c.done:
-			return &Dead{Cause: c.Err()}
+			return false, &Dead{Cause: c.Err()}
 		case <-ctx.Done():
-			return gaveUp(ctx)
-		case <-expired:
-			if c.stuck(seen) {
+			return false, gaveUp(ctx)
+		case <-k.expired:
+			if c.stuck(k.seen) {
 				c.fail(&Hang{What: fmt.Sprintf("%d calls in flight and no answer for %v", c.opt.MaxCalls, limit)})
 			}
-			return abi.ETIMEDOUT
+			return false, abi.ETIMEDOUT
 		}
 	}
 
@@ -259,25 +286,33 @@ func (c *Conn) Call(ctx context.Context, k *Call) error {
 		err := c.err
 		c.mu.Unlock()
 		<-c.slots
-		return &Dead{Cause: err}
+		return false, &Dead{Cause: err}
 	}
 	h.ReqID = c.NextID()
 	c.pending[h.ReqID] = k
 	c.mu.Unlock()
 
-	sent, err := c.writeCall(ctx, k, limit, keep || k.Wait, expired)
-	if !sent {
+	out, err := c.writeCall(ctx, k, limit, h.Op.Keeps() || k.Wait, k.expired)
+	if !out {
 		if !c.unpend(h.ReqID) { // the connection failed meanwhile
 			<-k.done
 			err = k.err
 		}
 		<-c.slots
-		return err
+		return false, err
 	}
 	if err != nil { // sent in part; a goroutine finishes
-		return c.abandon(k, err)
+		return false, c.abandon(k, err)
 	}
-	return c.await(ctx, k, limit, keep, expired, seen)
+	return true, nil
+}
+
+// receive waits for the reply of a call that submit has sent.
+func (c *Conn) receive(ctx context.Context, k *Call) error {
+	if k.limit > 0 {
+		defer k.timer.Stop()
+	}
+	return c.await(ctx, k, k.limit, k.Header.Op.Keeps(), k.expired, k.seen)
 }
 
 // unpend takes a call out of the table before it was sent.

@@ -18,6 +18,14 @@ type Fast interface {
 	// offsets. False: it must go by the stream. Its errors are those of
 	// Conn.Call.
 	Call(ctx context.Context, k *Call, limit time.Duration) (bool, error)
+	// Start, Bell and Finish are the parts of Call, for several at once: Start
+	// publishes a call but tells nobody (false: it has no room), Bell tells
+	// the peer of what was started, Finish waits for one.
+	Start(k *Call) bool
+	Bell()
+	Finish(ctx context.Context, k *Call, limit time.Duration) error
+	// Batched is told that so many calls went with one Bell.
+	Batched(n int)
 	// Send tries to do a one-way frame whose header is complete but for
 	// offsets, without waiting. False: it has not been sent.
 	Send(h *wire.Header, args []byte, payload abi.Iov) bool
