@@ -57,7 +57,7 @@ type Limits struct {
 
 // DefaultLimits take what cryptsetup makes by default: argon2id with 1 GiB at
 // most, calibrated to two seconds.
-var DefaultLimits = Limits{Memory: 1 << 20, Work: 16 << 20, Iterations: 1 << 26}
+var DefaultLimits = Limits{Memory: 1 << 20, Work: 16 << 20, Iterations: 1 << 25}
 
 // Header is what a LUKS header says, checked.
 type Header struct {
@@ -227,7 +227,7 @@ func (h *Header) Unlock(ctx context.Context, dev io.ReaderAt, pass []byte, slot 
 			continue
 		}
 		if err := ctx.Err(); err != nil {
-			return nil, fmt.Errorf("LUKS: key slot %d: %v: %w", s.ID, err, abi.EINTR)
+			return nil, fmt.Errorf("LUKS: before key slot %d: %w", s.ID, abi.ErrnoOf(err))
 		}
 		key, err := h.try(dev, s, pass)
 		if err != nil {

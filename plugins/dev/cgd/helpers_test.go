@@ -1,0 +1,5 @@
+package cgd
+
+import "hash/crc32"
+
+func crcOf(p []byte) uint32 { return crc32.ChecksumIEEE(p) }
