@@ -38,7 +38,8 @@ fuzz: ## every fuzzer for FUZZTIME (default 30s) each
 	    echo "== $$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(or $(FUZZTIME),30s) -fuzzminimizetime 5x $$p || exit 1; \
 	  done; done
 
-soak: build-bench ## kill components for a long time (KILLS=1000); OPS=1e8 operations leave nothing behind
+soak: build-bench ## kill clients for a minute, components for a long time (KILLS=1000); OPS=1e8 operations leave nothing behind
+	RUMPUS_LONG=1 $(GO) test $(RACE) -count 1 -timeout 10m -run TestStressKiller -v ./kernel/rumpclient
 	RUMPUS_KILLS=$(or $(KILLS),1000) $(GO) test -count 1 -timeout 60m -run TestKillAnyComponent -v ./host/run
 	bin/rumpus-bench -soak $(or $(OPS),1e8)
 

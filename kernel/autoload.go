@@ -9,7 +9,7 @@ import (
 )
 
 // What is autoloaded for whom: the module called as the file-system type, as
-// the protocol family, as the driver.
+// the protocol family, as the driver, and the one that has a system call.
 
 func (k *Kernel) autoloadFS(ctx context.Context, fstype string) error {
 	if err := k.mayAutoload(fstype); err != nil {
@@ -32,6 +32,13 @@ func domainModule(af int) string {
 		return "inet"
 	}
 	return fmt.Sprintf("af%d", af)
+}
+
+func (k *Kernel) autoloadSyscall(ctx context.Context, name string) error {
+	if err := k.mayAutoload(name); err != nil {
+		return err
+	}
+	return k.Mod.Autoload(ctx, name, modapi.ClassMisc)
 }
 
 func (k *Kernel) autoloadMajor(ctx context.Context, major uint32) error {

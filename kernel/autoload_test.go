@@ -99,3 +99,81 @@ func TestAutoloadHooks(t *testing.T) {
 		t.Error("a socket of a family that nobody has")
 	}
 }
+
+// called is a module with system calls.
+type called struct {
+	misc
+	nums []int
+}
+
+func (m called) Init(_ context.Context, k modapi.Kernel, _ modapi.Reason, _ modapi.Props) error {
+	for _, num := range m.nums {
+		err := k.Syscall(num, func(_ context.Context, _ *abi.Caller, a [6]uint64, _ []byte, _ int) (uint64, []byte, error) {
+			return a[0] + 1, nil, nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// TestAutoloadSyscall: a missing call has the module loaded that NetBSD has it
+// in, or that had it before; else it is ENOSYS.
+func TestAutoloadSyscall(t *testing.T) {
+	ctx := t.Context()
+	var d diary
+	h := &loader{d: &d, mods: map[string]modapi.Module{
+		"ksem":   called{misc: misc{name: "ksem"}, nums: []int{abi.SYS__ksem_init, abi.SYS__ksem_post}},
+		"mine":   called{misc: misc{name: "mine"}, nums: []int{700}},
+		"thief":  called{misc: misc{name: "thief"}, nums: []int{abi.SYS_getpid}},
+		"aio":    called{misc: misc{name: "aio"}}, // without any of the calls
+		"mqueue": autofs{misc{name: "mqueue"}},    // of another class
+	}}
+	k := booted(t, kernel.Options{Hyper: h})
+	c, err := k.Client("prog")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Exit()
+	call := func(num int, want abi.Errno) {
+		t.Helper()
+		a := &abi.Sysargs{A: [6]uint64{41}}
+		err := c.Syscall(ctx, num, a)
+		if abi.ErrnoOf(err) != want || err == nil && a.R[0] != 42 {
+			t.Errorf("%s: %v, %d", abi.SyscallName(num), err, a.R[0])
+		}
+	}
+	set := func(v string) {
+		t.Helper()
+		if err := c.SysctlSet(ctx, "kern.module.autoload", v); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set("0")
+	call(abi.SYS__ksem_post, abi.ENOSYS)
+	set("1")
+	call(abi.SYS__ksem_post, 0)
+	call(abi.SYS__ksem_init, 0)
+	call(abi.SYS__ksem_wait, abi.ENOSYS) // the module does not have it
+	call(abi.SYS_aio_read, abi.ENOSYS)
+	call(abi.SYS_mq_open, abi.ENOSYS)
+	call(abi.SYS_shmget, abi.ENOSYS) // there is no such module
+	call(700, abi.ENOSYS)            // nobody has had it yet
+	if err := k.Mod.Load(ctx, "mine", nil); err != nil {
+		t.Fatal(err)
+	}
+	call(700, 0)
+	if err := k.Mod.Unload(ctx, "mine"); err != nil {
+		t.Fatal(err)
+	}
+	call(700, 0) // it comes back
+	set("0")
+	if err := k.Mod.Unload(ctx, "mine"); err != nil {
+		t.Fatal(err)
+	}
+	call(700, abi.ENOSYS)
+	if err := k.Mod.Load(ctx, "thief", nil); abi.ErrnoOf(err) != abi.EINVAL {
+		t.Errorf("a module takes a call of the kernel's: %v", err)
+	}
+}

@@ -211,7 +211,7 @@ func (k *Kernel) initCore() {
 	k.sys = &syscall.Kernel{
 		VFS: k.VFS, Socket: k.Socket, Dev: k.Dev, Sysctl: k.Sysctl, Evcnt: k.Evcnt, Msg: k.Msg, Procs: k.Procs, Files: k.Files, Pipes: k.Pipes,
 		Auth: k.Auth, Now: k.hyp.Now, Booted: k.boot, Random: k.hyp.Entropy, Reboot: k.requestReboot, SyncBlocks: k.Bio.Sync,
-		Rfork: k.rfork, Wmesg: k.wmesg, NoThreads: !k.threads(),
+		Rfork: k.rfork, Wmesg: k.wmesg, NoThreads: !k.threads(), Autoload: k.autoloadSyscall,
 		Calls: k.Evcnt.Attach("sysproxy", "syscalls"),
 	}
 	k.Mod = module.New(module.Deps{

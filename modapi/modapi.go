@@ -92,7 +92,8 @@ type Kernel interface {
 	Sysctl(n SysctlNode) error
 	// Evcnt is an event counter (evcnt_attach_dynamic), shown by vmstat -e.
 	Evcnt(group, name string) *Counter
-	// Syscall adds a system call, numbers 640 to 767. Class misc only.
+	// Syscall adds a system call, numbers 640 to 767 or NetBSD's of its
+	// modules aio, ksem, mqueue, sysv_ipc. Class misc only.
 	Syscall(num int, fn SyscallFn) error
 	// Ready says that a socket may have become ready. It never waits.
 	Ready(r sockops.Ready)

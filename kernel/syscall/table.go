@@ -6,7 +6,9 @@
 // negative numbers too: defect D of the seed), checks the lengths of what came
 // along, and runs the entry with an lwp of the caller's process. Numbers up to
 // 511 are NetBSD's, 512 to 639 ours for what NetBSD lacks, 640 to 767 belong
-// to modules.
+// to modules, and so do NetBSD's calls that are modules there (aio, ksem,
+// mqueue, sysv_ipc). A missing call has the module loaded that is known to have
+// it.
 //
 // Nothing here decides about permissions on files (kernel/vfs does) or waits
 // for itself (the layers below do, interrupted by the context).
@@ -58,6 +60,9 @@ type Kernel struct {
 	Wmesg      func(pid int32) string // what a process sleeps on, "" if nothing
 	Calls      *modapi.Counter        // all system calls
 
+	// Autoload loads the module that has a missing call; nil: nobody does.
+	Autoload func(ctx context.Context, name string) error
+
 	NoThreads bool // the kernel has no threads of its own (RUMP_THREADS=0)
 
 	table Table
@@ -69,7 +74,8 @@ type fn func(ctx context.Context, k *Kernel, l *proc.Lwp, a *abi.Sysargs) error
 // Table is the system-call table (sysent): the kernel's calls and those that
 // modules add.
 type Table struct {
-	mod [abi.SYS_MAXMODULE - abi.SYS_MINMODULE + 1]atomic.Pointer[modcall]
+	mod   [abi.SYS_NSYSENT]atomic.Pointer[modcall]
+	known [abi.SYS_NSYSENT]atomic.Pointer[string] // the module that attached it last
 }
 
 type modcall struct {
@@ -103,42 +109,7 @@ func (k *Kernel) Call(ctx context.Context, l *proc.Lwp, num int, a *abi.Sysargs)
 	if f := sysent[num]; f != nil {
 		return f(ctx, k, l, a)
 	}
-	return fmt.Errorf("%s: %w", abi.SyscallName(num), abi.ENOSYS)
-}
-
-func (k *Kernel) modcall(ctx context.Context, l *proc.Lwp, num int, a *abi.Sysargs) error {
-	c := k.table.mod[num-abi.SYS_MINMODULE].Load()
-	if c == nil {
-		return fmt.Errorf("%s: %w", abi.SyscallName(num), abi.ENOSYS)
-	}
-	r, out, err := c.fn(ctx, l.Caller(), a.A, a.In, len(a.Out))
-	if err != nil {
-		return err
-	}
-	a.R[0] = r
-	a.NO = copy(a.Out, out)
-	return nil
-}
-
-// Attach adds a module's system call. EINVAL for a number that is not 640 to
-// 767; EEXIST if it is taken.
-func (k *Kernel) Attach(owner string, num int, f modapi.SyscallFn) error {
-	if num < abi.SYS_MINMODULE || num > abi.SYS_MAXMODULE {
-		return fmt.Errorf("system call %d is not one of %d to %d: %w", num, abi.SYS_MINMODULE, abi.SYS_MAXMODULE, abi.EINVAL)
-	}
-	if !k.table.mod[num-abi.SYS_MINMODULE].CompareAndSwap(nil, &modcall{owner, f}) {
-		return fmt.Errorf("system call %d: %w", num, abi.EEXIST)
-	}
-	return nil
-}
-
-// Detach removes all system calls of a module.
-func (k *Kernel) Detach(owner string) {
-	for i := range k.table.mod {
-		if c := k.table.mod[i].Load(); c != nil && c.owner == owner {
-			k.table.mod[i].CompareAndSwap(c, nil)
-		}
-	}
+	return k.modcall(ctx, l, num, a)
 }
 
 // answer copies b to Out: ENOMEM, with what would be needed in R[0], if it
