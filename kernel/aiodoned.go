@@ -35,6 +35,23 @@ func (k *Kernel) Aiodone(fn func(ctx context.Context)) {
 	fn(context.Background())
 }
 
+// lowMemory makes what the file system calls when memory is short, with locks
+// held: autoloaded modules that nobody needs go.
+func (k *Kernel) lowMemory() func() {
+	s, err := k.Threads.Establish(kthread.SoftClock, func() {
+		select {
+		case <-k.core: // or there is nothing to unload yet
+			k.Mod.LowMemory()
+		default:
+		}
+	})
+	if err != nil {
+		k.Msg.Printf("%v", err)
+		return nil
+	}
+	return s.Schedule
+}
+
 // background is for work that must not be done under the locks of who brings
 // it up: a thread's if there are threads (its name is for ps), else done when
 // the next system call returns.

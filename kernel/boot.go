@@ -168,11 +168,12 @@ func (k *Kernel) initCore() {
 		RestartWait: k.o.RestartWait,
 		Evcnt:       k.Evcnt.Attach,
 
-		Drain:    k.background("vdrain"),
-		Async:    k.Aiodone,
-		Shrink:   func(want int64) int64 { return k.Bio.Shrink(want) },
-		Autoload: k.autoloadFS,
-		Lockcnt:  func(uid uint32, d int) { _ = k.Procs.Uids.Find(uid).Chglockcnt(d, abi.RLIM_INFINITY) },
+		Drain:     k.background("vdrain"),
+		Async:     k.Aiodone,
+		LowMemory: k.lowMemory(),
+		Shrink:    func(want int64) int64 { return k.Bio.Shrink(want) },
+		Autoload:  k.autoloadFS,
+		Lockcnt:   func(uid uint32, d int) { _ = k.Procs.Uids.Find(uid).Chglockcnt(d, abi.RLIM_INFINITY) },
 		Authorize: func(c *abi.Caller, want abi.AccMode, va *abi.Vattr, fsErr error) error {
 			return k.Auth.AuthorizeVnode(c.Cred, want, va, fsErr)
 		},

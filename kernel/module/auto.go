@@ -27,6 +27,7 @@ type autoload struct {
 	enabled atomic.Bool  // kern.module.autoload
 	verbose atomic.Bool  // kern.module.verbose
 	seconds atomic.Int64 // kern.module.autotime
+	low     atomic.Int64 // when memory was short last, Unix nanoseconds
 
 	// protected by Manager.tab
 	queue  *kthread.Workqueue // "modunload"; made when first wanted
@@ -79,7 +80,7 @@ func (m *Manager) Autoload(ctx context.Context, name string, class modapi.Class)
 // Preconditions: Manager.mu is held.
 func (m *Manager) autoloaded(s LoadSpec, instance string) {
 	sec := m.auto.seconds.Load()
-	if !s.auto || sec == 0 || m.d.Callouts == nil || m.d.Threads == nil {
+	if !s.auto || sec == 0 || m.d.Callouts == nil || m.d.Threads == nil || m.d.Callouts.Disabled() {
 		return
 	}
 	m.tab.Lock()
@@ -104,6 +105,28 @@ func (m *Manager) autoloaded(s LoadSpec, instance string) {
 		c := m.d.Callouts.New(func() { _ = q.Enqueue(w) })
 		m.auto.timers = append(slices.DeleteFunc(m.auto.timers, func(c *clock.Callout) bool { return !c.Pending() }), c)
 		c.Schedule(time.Duration(sec) * time.Second)
+	}
+}
+
+// lowEvery bounds how often short memory makes modules be unloaded.
+const lowEvery = time.Second
+
+// LowMemory tries to unload all that were autoloaded, at once, because memory
+// is short; at most once a second, and not if kern.module.autotime is 0.
+func (m *Manager) LowMemory() {
+	now, last := time.Now().UnixNano(), m.auto.low.Load()
+	if now-last < int64(lowEvery) || !m.auto.low.CompareAndSwap(last, now) {
+		return
+	}
+	m.tab.Lock()
+	defer m.tab.Unlock()
+	if m.auto.ended || m.auto.queue == nil || m.auto.seconds.Load() == 0 { // nothing has been autoloaded
+		return
+	}
+	for _, x := range m.mods {
+		if x.auto && x.refs == 0 {
+			_ = m.auto.queue.Enqueue(&kthread.Work{Arg: x})
+		}
 	}
 }
 

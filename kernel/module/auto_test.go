@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -296,6 +297,70 @@ func TestAutounload(t *testing.T) {
 			}
 		})
 	}
+}
+
+// reluctant counts how often it is asked.
+type reluctant struct {
+	*mod
+	tries atomic.Int32
+	no    atomic.Bool
+}
+
+func (u *reluctant) AutoUnload(context.Context) error {
+	u.tries.Add(1)
+	if u.no.Load() {
+		return abi.EBUSY
+	}
+	return nil
+}
+
+// TestAutounloadLowMemory: when memory is short what was autoloaded is tried
+// before its time and again after it, but not more than once a second.
+func TestAutounloadLowMemory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := context.Background()
+		w := newWorld()
+		w.m.d.Callouts, w.m.d.Threads = clock.New(nil), kthread.New(nil)
+		w.m.LowMemory() // with nothing loaded
+		time.Sleep(2 * time.Second)
+		u := &reluctant{mod: w.mod("auto", modapi.ClassVFS)}
+		u.no.Store(true)
+		tries := func() int { return int(u.tries.Load()) }
+		short := func(want int, what string) {
+			t.Helper()
+			w.m.LowMemory()
+			synctest.Wait()
+			if tries() != want {
+				t.Errorf("%s: tried %d times, want %d", what, tries(), want)
+			}
+		}
+		w.plugins["auto"] = func() *plugin { return &plugin{mods: []modapi.Module{u}} }
+		if err := w.m.Autoload(ctx, "auto", modapi.ClassVFS); err != nil {
+			t.Fatal(err)
+		}
+		short(1, "before its time")
+		short(1, "at once again")
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		short(3, "after its time") // which came meanwhile
+		if err := w.m.SetAutotime("0"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Second)
+		short(3, "never")
+		_ = w.m.SetAutotime("10")
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		u.no.Store(false)
+		short(4, "when it does not mind")
+		if w.m.Exists("auto") {
+			t.Error("it is still there")
+		}
+		w.m.FiniAll(ctx)
+		if err := w.m.d.Threads.Close(ctx); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // TestAutotime: kern.module.autotime takes no negative time.

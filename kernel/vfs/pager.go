@@ -243,6 +243,7 @@ func (d *fileData) dropClean() int {
 // go, else listings of directories, else blocks of devices, else dirty pages,
 // which are written first.
 func (fs *VFS) makeRoom(want int) int {
+	fs.o.LowMemory()
 	if n := fs.evictPages(want, false); n > 0 {
 		return n
 	}

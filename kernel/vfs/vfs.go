@@ -63,6 +63,10 @@ type Options struct {
 	// at once.
 	Async func(fn func(ctx context.Context))
 
+	// LowMemory is told that pages of files have reached MemLimit. It must not
+	// wait.
+	LowMemory func()
+
 	// Autoload is asked once for an unknown file-system type at mount.
 	Autoload func(ctx context.Context, fstype string) error
 }
@@ -159,6 +163,9 @@ func New(o Options) *VFS {
 	}
 	if o.Async == nil {
 		o.Async = func(fn func(context.Context)) { fn(context.Background()) }
+	}
+	if o.LowMemory == nil {
+		o.LowMemory = func() {}
 	}
 	if o.Evcnt == nil {
 		o.Evcnt = func(string, string) *modapi.Counter { return new(modapi.Counter) }
