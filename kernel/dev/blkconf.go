@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 
@@ -32,31 +33,6 @@ func (d *blkDriver) configOfLocked(unit uint32) *config {
 	return nil
 }
 
-// configure calls Configure of a driver; the driver's error has ErrDied if its
-// process went away under it.
-func configure(ctx context.Context, b devops.Blk, u devops.Units, on abi.Dev, arg []byte) (devops.Units, error) {
-	if c, ok := b.(devops.Configurer); ok { // in this process
-		return c.Configure(ctx, u, on, arg)
-	}
-	out, err := b.Ioctl(ctx, 0, devops.DIOCCONFIGURE, devops.AppendConfigure(nil, u, on, arg))
-	if err != nil {
-		return u, err
-	}
-	u, err = devops.ParseUnits(out)
-	if err != nil {
-		return u, fmt.Errorf("%v: %w", err, errLie)
-	}
-	return u, nil
-}
-
-func unconfigure(ctx context.Context, b devops.Blk, u devops.Units, force bool) error {
-	if c, ok := b.(devops.Configurer); ok {
-		return c.Unconfigure(ctx, u, force)
-	}
-	_, err := b.Ioctl(ctx, 0, devops.DIOCUNCONFIGURE, devops.AppendUnconfigure(nil, u, force))
-	return err
-}
-
 // ensure tells a process that is new what a unit is made of, once.
 func (h *BlkHandle) ensure(ctx context.Context, g *blkGen) error {
 	d := h.u.d
@@ -71,7 +47,7 @@ func (h *BlkHandle) ensure(ctx context.Context, g *blkGen) error {
 	if c.gen == g.n {
 		return nil
 	}
-	u, err := configure(ctx, g.b, c.units, c.on, c.arg)
+	u, err := devops.Configure(ctx, g.b, c.units, c.on, c.arg)
 	if err != nil {
 		return fmt.Errorf("disk %s: configured again: %w", d.name, err)
 	}
@@ -117,7 +93,7 @@ func (s *Switch) Attach(ctx context.Context, driver string, on abi.Dev, arg []by
 	if g == nil {
 		return nil, fmt.Errorf("attach %.40q: no such block device driver: %w", driver, abi.ENXIO)
 	}
-	u, err := configure(ctx, g.b, devops.Units{}, on, arg)
+	u, err := devops.Configure(ctx, g.b, devops.Units{}, on, arg)
 	if err != nil {
 		if abi.ErrnoOf(err) == abi.ENOTTY {
 			err = fmt.Errorf("%w: %w", ErrNotConfigurable, abi.EOPNOTSUPP)
@@ -138,7 +114,7 @@ func (s *Switch) Attach(ctx context.Context, driver string, on abi.Dev, arg []by
 	}
 	if err := s.BlkChanged(d.inst, abi.Makedev(d.major, 0)); err != nil {
 		s.forget(d, c)
-		return nil, errors.Join(fmt.Errorf("attach %s: %w", driver, err), unconfigure(ctx, g.b, u, true))
+		return nil, errors.Join(fmt.Errorf("attach %s: %w", driver, err), devops.Unconfigure(ctx, g.b, u, true))
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -194,7 +170,7 @@ func (s *Switch) Detach(ctx context.Context, node string, force bool) error {
 	told := g != nil && c.gen == g.n
 	c.mu.Unlock()
 	if told {
-		if err := unconfigure(ctx, g.b, c.units, force); err != nil && abi.ErrnoOf(err) != abi.ENXIO {
+		if err := devops.Unconfigure(ctx, g.b, c.units, force); err != nil && abi.ErrnoOf(err) != abi.ENXIO {
 			return fmt.Errorf("detach %s: %w", node, err)
 		}
 	}
@@ -206,4 +182,25 @@ func (s *Switch) Detach(ctx context.Context, node string, force bool) error {
 		return fmt.Errorf("detach %s: %w", node, err)
 	}
 	return nil
+}
+
+// Probe has the first driver that can say what a block device holds (a JSON
+// object). EOPNOTSUPP: there is none.
+func (s *Switch) Probe(ctx context.Context, on abi.Dev) ([]byte, error) {
+	s.mu.Lock()
+	majors := slices.Sorted(maps.Keys(s.blks))
+	var blks []devops.Blk
+	for _, m := range majors {
+		if g := s.blks[m].live.Load(); g != nil && !s.blks[m].hidden {
+			blks = append(blks, g.b)
+		}
+	}
+	s.mu.Unlock()
+	for _, b := range blks {
+		out, err := devops.Probe(ctx, b, on)
+		if err == nil || abi.ErrnoOf(err) != abi.ENOTTY {
+			return out, err
+		}
+	}
+	return nil, fmt.Errorf("no component says what disks hold: %w", abi.EOPNOTSUPP)
 }

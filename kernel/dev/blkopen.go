@@ -20,12 +20,26 @@ import (
 // a number it is EIO.
 var ErrDied = errors.New("the driver's process died")
 
-// died makes that error.
-func died(what string, cause error) error {
-	if cause == nil {
-		return fmt.Errorf("%s: %w: %w", what, ErrDied, abi.EIO)
+// died is that error.
+type died struct {
+	what  string
+	cause error  // nil: there was no process
+	gen   uint64 // the generation that it was asked of; 0: there was none
+}
+
+func (d *died) Error() string {
+	if d.cause == nil {
+		return fmt.Sprintf("%s: %v", d.what, ErrDied)
 	}
-	return fmt.Errorf("%s: %w: %w: %w", what, ErrDied, abi.EIO, cause)
+	return fmt.Sprintf("%s: %v: %v", d.what, ErrDied, d.cause)
+}
+
+// Unwrap shows ErrDied, the number, and the cause.
+func (d *died) Unwrap() []error {
+	if d.cause == nil {
+		return []error{ErrDied, abi.EIO}
+	}
+	return []error{ErrDied, abi.EIO, d.cause}
 }
 
 // BlkHandle is one open of a block device, for the kernel's own use: bio, the
@@ -162,7 +176,7 @@ func (h *BlkHandle) call(ctx context.Context, what string, try func(g *blkGen) e
 	case d.gone.Load():
 		return errGone
 	case g == nil:
-		return died(what, nil)
+		return &died{what: what}
 	}
 	err := h.reopen(ctx, g)
 	if err == nil {
@@ -173,7 +187,7 @@ func (h *BlkHandle) call(ctx context.Context, what string, try func(g *blkGen) e
 	}
 	var dead *stream.Dead
 	if errors.As(err, &dead) {
-		return died(what, err)
+		return &died{what, err, g.n}
 	}
 	if d.live.Load() != g {
 		switch abi.ErrnoOf(err) {
@@ -181,7 +195,7 @@ func (h *BlkHandle) call(ctx context.Context, what string, try func(g *blkGen) e
 			if d.gone.Load() {
 				return errGone
 			}
-			return died(what, err)
+			return &died{what, err, g.n}
 		}
 	}
 	return err
@@ -232,9 +246,9 @@ func (h *BlkHandle) patiently(ctx context.Context, f func() error) error {
 // kernel may not know yet that the process has died; asking the corpse over
 // and over is in vain.
 func (h *BlkHandle) settle(ctx context.Context, err error) error {
-	var dead *stream.Dead
-	if errors.As(err, &dead) {
-		if err := h.downOr(ctx, h.gen.Load()); err != nil {
+	var d *died
+	if errors.As(err, &d) && d.gen != 0 {
+		if err := h.downOr(ctx, d.gen); err != nil {
 			return err
 		}
 	}
@@ -389,7 +403,7 @@ func (s *Switch) NextBuf() abi.BufID { return abi.BufID(s.lastBuf.Add(1)) }
 // Ioctl passes a command to the driver. It waits for one that is being
 // restarted; one that dies under it is EIO.
 func (h *BlkHandle) Ioctl(ctx context.Context, cmd uint32, arg []byte) ([]byte, error) {
-	if cmd == devops.DIOCCONFIGURE || cmd == devops.DIOCUNCONFIGURE {
+	if cmd == devops.DIOCCONFIGURE || cmd == devops.DIOCUNCONFIGURE || cmd == devops.DIOCPROBE {
 		return nil, abi.ENOTTY // the kernel's own
 	}
 	if err := h.Up(ctx); err != nil {

@@ -41,7 +41,11 @@ func (s *Switch) Block(ctx context.Context, inst, owner string, n, user abi.Dev)
 	if k.user != nil {
 		alone = fmt.Sprintf("%s/%s", owner, k.user.d.name)
 	}
-	if err == nil {
+	switch {
+	case err != nil:
+	case user != abi.NoDev && user.Minor() == devops.ProbeUnit:
+		k.h, err = s.openUnit(ctx, d, n.Minor(), abi.O_RDONLY, "")
+	default:
 		k.h, err = s.openUnit(ctx, d, n.Minor(), abi.O_RDWR|abi.O_EXCL, alone)
 		if abi.ErrnoOf(err) == abi.EROFS {
 			k.h, err = s.openUnit(ctx, d, n.Minor(), abi.O_RDONLY|abi.O_EXCL, alone)

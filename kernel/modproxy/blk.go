@@ -189,7 +189,11 @@ func (b *blk) Ioctl(ctx context.Context, unit uint32, cmd uint32, arg []byte) ([
 	defer k.Release()
 	k.Args = (&wire.NumReq{N: int64(cmd)}).Append(k.Args)
 	k.SetPayload(arg)
-	k.Scratch(maxIoctl)
+	if cmd == devops.DIOCPROBE {
+		k.Scratch(devops.MaxProbe)
+	} else {
+		k.Scratch(maxIoctl)
+	}
 	if err := b.l.call(ctx, k); err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package devops
 import (
 	"context"
 	"encoding/binary"
+	"fmt"
 
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
 )
@@ -27,6 +28,21 @@ type Configurer interface {
 	Unconfigure(ctx context.Context, u Units, force bool) error
 }
 
+// ProbeUnit is a unit that no driver has. Block for it reads only, and beside
+// others who have the device for themselves.
+const ProbeUnit = 0xfffff
+
+// Prober is the optional part of a Blk that says what any block device holds:
+// partition tables and file systems are hostile, and looked at in a component.
+type Prober interface {
+	// Probe answers a JSON object for people and their tools, at most MaxProbe
+	// bytes.
+	Probe(ctx context.Context, on abi.Dev) ([]byte, error)
+}
+
+// MaxProbe bounds the answer of Probe, in bytes.
+const MaxProbe = 256 << 10
+
 // Units are units of a driver that belong together.
 type Units struct {
 	First, Count uint32 // Count 0: none yet
@@ -38,11 +54,12 @@ func (u Units) Has(n uint32) bool { return n >= u.First && n-u.First < u.Count }
 // MaxConfigure bounds the argument of Configure, in bytes.
 const MaxConfigure = 4000
 
-// Commands by which Configure travels to the driver's process, as an ioctl of
+// Commands by which Configure and Probe travel to the driver's process, as an ioctl of
 // unit 0. Programs cannot send them: they go through drvctl(4).
 const (
 	DIOCCONFIGURE   = abi.IOC_INOUT | 0xfff<<16 | 'd'<<8 | 200
 	DIOCUNCONFIGURE = abi.IOC_IN | 12<<16 | 'd'<<8 | 201
+	DIOCPROBE       = abi.IOC_INOUT | 8<<16 | 'd'<<8 | 202
 )
 
 // AppendConfigure codes a call of Configure.
@@ -79,11 +96,22 @@ func AppendUnconfigure(b []byte, u Units, force bool) []byte {
 	return binary.LittleEndian.AppendUint32(AppendUnits(b, u), f)
 }
 
-// ServeConfigure is Ioctl for the two commands: it calls c. handled is false
-// for other commands.
-func ServeConfigure(ctx context.Context, c Configurer, cmd uint32, arg []byte) (out []byte, handled bool, err error) {
-	switch cmd {
-	case DIOCCONFIGURE:
+// ServeControl is Ioctl for these commands: it calls what b has of Configurer
+// and Prober. handled is false for other commands, and where b has neither.
+func ServeControl(ctx context.Context, b Blk, cmd uint32, arg []byte) (out []byte, handled bool, err error) {
+	c, _ := b.(Configurer)
+	p, _ := b.(Prober)
+	switch {
+	case cmd == DIOCPROBE && p != nil:
+		if len(arg) != 8 {
+			return nil, true, abi.EINVAL
+		}
+		out, err = p.Probe(ctx, abi.Dev(binary.LittleEndian.Uint64(arg)))
+		if err == nil && len(out) > MaxProbe {
+			out, err = nil, abi.E2BIG
+		}
+		return out, true, err
+	case cmd == DIOCCONFIGURE && c != nil:
 		if len(arg) < 16 || len(arg) > 16+MaxConfigure {
 			return nil, true, abi.EINVAL
 		}
@@ -93,7 +121,7 @@ func ServeConfigure(ctx context.Context, c Configurer, cmd uint32, arg []byte) (
 			return nil, true, err
 		}
 		return AppendUnits(nil, u), true, nil
-	case DIOCUNCONFIGURE:
+	case cmd == DIOCUNCONFIGURE && c != nil:
 		if len(arg) != 12 {
 			return nil, true, abi.EINVAL
 		}
@@ -104,4 +132,38 @@ func ServeConfigure(ctx context.Context, c Configurer, cmd uint32, arg []byte) (
 		return nil, true, c.Unconfigure(ctx, u, binary.LittleEndian.Uint32(arg[8:]) != 0)
 	}
 	return nil, false, nil
+}
+
+// Configure calls Configure of a driver, in this process or another. ENOTTY: it
+// is no Configurer. EIO: an answer that makes no sense.
+func Configure(ctx context.Context, b Blk, u Units, on abi.Dev, arg []byte) (Units, error) {
+	if c, ok := b.(Configurer); ok {
+		return c.Configure(ctx, u, on, arg)
+	}
+	out, err := b.Ioctl(ctx, 0, DIOCCONFIGURE, AppendConfigure(nil, u, on, arg))
+	if err != nil {
+		return u, err
+	}
+	if u, err = ParseUnits(out); err != nil {
+		return u, fmt.Errorf("units that make no sense: %w", abi.EIO)
+	}
+	return u, nil
+}
+
+// Unconfigure calls Unconfigure of a driver, as Configure does.
+func Unconfigure(ctx context.Context, b Blk, u Units, force bool) error {
+	if c, ok := b.(Configurer); ok {
+		return c.Unconfigure(ctx, u, force)
+	}
+	_, err := b.Ioctl(ctx, 0, DIOCUNCONFIGURE, AppendUnconfigure(nil, u, force))
+	return err
+}
+
+// Probe calls Probe of a driver, in this process or another. ENOTTY: it is no
+// Prober.
+func Probe(ctx context.Context, b Blk, on abi.Dev) ([]byte, error) {
+	if p, ok := b.(Prober); ok {
+		return p.Probe(ctx, on)
+	}
+	return b.Ioctl(ctx, 0, DIOCPROBE, binary.LittleEndian.AppendUint64(nil, uint64(on)))
 }

@@ -33,10 +33,11 @@ func (s *Server) serveBlk(ctx context.Context, req *stream.Request, a *answer) e
 		if err := r.Parse(req.Args); err != nil {
 			return bad(req, err)
 		}
-		if c, ok := k.d.(devops.Configurer); ok {
-			if p, handled, err := devops.ServeConfigure(ctx, c, uint32(r.N), append([]byte(nil), req.Payload...)); handled {
-				return q.bytes(p, err)
+		if p, handled, err := devops.ServeControl(ctx, k.d, uint32(r.N), append([]byte(nil), req.Payload...)); handled {
+			if err == nil && uint32(r.N) != devops.DIOCPROBE {
+				err = s.tellNodes(dev, k)
 			}
+			return q.bytes(p, err)
 		}
 		p, err := k.d.Ioctl(ctx, unit, uint32(r.N), append([]byte(nil), req.Payload...))
 		return q.bytes(p, err)
@@ -117,11 +118,16 @@ func (k *kernel) BlkChanged(dev abi.Dev) error {
 	if !ok || b.m != k.m {
 		return fmt.Errorf("disk %v: %w", dev, abi.ENXIO)
 	}
+	return s.tellNodes(dev, b)
+}
+
+// tellNodes tells the kernel the nodes that a driver has now, if it names them.
+func (s *Server) tellNodes(dev abi.Dev, b blk) error {
 	nodes, has := blkNodes(b.d)
 	if !has {
 		return nil
 	}
-	return s.upcallWith(wire.OpBlkChanged, uint64(k.m.index), (&wire.NumReq{N: int64(dev)}).Append(nil), nodes, nil)
+	return s.upcallWith(wire.OpBlkChanged, uint64(b.m.index), (&wire.NumReq{N: int64(dev)}).Append(nil), nodes, nil)
 }
 
 func (k *kernel) Block(dev, user abi.Dev) (devops.BlockIO, error) {
