@@ -208,8 +208,9 @@ func TestDirtyLimit(t *testing.T) {
 		}
 	}
 	r.flush()
+	img := m.Image()
 	for off := int64(0); off < 16<<20; off += 128 << 10 {
-		if !bytes.Equal(m.Image()[off:off+128<<10], pattern(128<<10, byte(off>>17))) {
+		if !bytes.Equal(img[off:off+128<<10], pattern(128<<10, byte(off>>17))) {
 			t.Fatalf("at %d", off)
 		}
 	}
@@ -330,6 +331,47 @@ func TestFlushCoversOthers(t *testing.T) {
 	}
 	if !bytes.Equal(m.Image()[:4096], pattern(4096, 1)) {
 		t.Error("not there")
+	}
+}
+
+// TestFlushCoversTaken: nor does a flush overtake a write that another flush has
+// in its hands and cannot issue yet, because the queue is full.
+func TestFlushCoversTaken(t *testing.T) {
+	for i := range 20 {
+		m := wlog.NewMem(1<<20, 512)
+		g := newGate()
+		m.Fault = func(b *devops.Buf) error {
+			if b.Flags&devops.BWrite != 0 && b.Blkno >= 1024 {
+				g.wait()
+			}
+			return nil
+		}
+		r := newRig(t, m, bio.Options{Depth: 1})
+		for j := range int64(4) {
+			if _, err := r.h.Start(r.ctx, buf(devops.BWrite, (1024+j)*512, make([]byte, 512)), nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		<-g.seen
+		r.write(pattern(4096, byte(i)), 0)
+		var wg sync.WaitGroup
+		flush := func() {
+			if err := r.h.Flush(r.ctx); err != nil {
+				t.Error(err)
+			}
+			if !bytes.Equal(m.Image()[:4096], pattern(4096, byte(i))) {
+				t.Error("flushed, and not there")
+			}
+		}
+		wg.Go(flush)
+		for r.s.Stats().Dirty != 0 {
+			time.Sleep(10 * time.Microsecond)
+		}
+		wg.Go(flush)
+		wg.Go(flush)
+		wg.Go(flush)
+		g.open()
+		wg.Wait()
 	}
 }
 

@@ -351,6 +351,7 @@ func TestFresh(t *testing.T) {
 	if err := l.Sync(r.ctx); err != nil {
 		t.Fatal(err)
 	}
+	r.strategy(io, &devops.Buf{Flags: devops.BDiscard, Blkno: 256, Bytes: 8192}) // its last use
 	r.strategy(io, buf(fresh, 128<<10, pattern(4096, 5)))
 	if err := l.Sync(r.ctx); err != nil || r.count("fresh") != 2 {
 		t.Error(err, r.count("fresh"))

@@ -219,6 +219,10 @@ func ReadRedo(r io.ReaderAt, size int64, id ImageID, fn func(off int64, data []b
 	if !id.same(rd.ID) {
 		return rd, fmt.Errorf("the redo file belongs to another image (%v, this one is %v): %w", rd.ID, id, abi.EINVAL)
 	}
+	most := rd.ID.Size
+	if most == 0 {
+		most = id.Size
+	}
 	var buf []byte
 	for {
 		e := h[:redoEntry]
@@ -241,7 +245,7 @@ func ReadRedo(r io.ReaderAt, size int64, id ImageID, fn func(off int64, data []b
 		switch {
 		case string(e[:4]) != "ENTR", le.Uint32(e[20:]) != crc(e[:20]), n == 0 || n > devops.MaxPhys:
 			return rd, fmt.Errorf("entry %d is none: %w", rd.Entries, ErrIncomplete)
-		case off > 1<<62, rd.ID.Size != 0 && int64(off) > rd.ID.Size-n:
+		case off > 1<<62, most != 0 && int64(off) > most-n:
 			return rd, fmt.Errorf("entry %d is for %d bytes at %d, outside of the image: %w", rd.Entries, n, off, abi.EINVAL)
 		}
 		sum = crc32.Update(sum, castagnoli, e)
