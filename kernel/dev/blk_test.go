@@ -28,6 +28,7 @@ type ram struct {
 	geom   devops.Geom
 	mem    [2][]byte
 	died   bool
+	killed bool       // it does nothing more, and answers nothing
 	busy   [][2]int64 // writes under way
 	hold   chan struct{}
 	held   atomic.Int32 // writes that wait for hold
@@ -69,15 +70,25 @@ func (r *ram) check(unit uint32) error {
 	return nil
 }
 
-func (r *ram) Geometry(_ context.Context, unit uint32) (devops.Geom, error) {
+func (r *ram) Geometry(ctx context.Context, unit uint32) (devops.Geom, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.killed {
+		r.mu.Unlock()
+		<-ctx.Done()
+		r.mu.Lock()
+	}
 	return r.geom, r.check(unit)
 }
 
-func (r *ram) Open(_ context.Context, unit uint32, _ int) error {
+func (r *ram) Open(ctx context.Context, unit uint32, _ int) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.killed {
+		r.mu.Unlock()
+		<-ctx.Done()
+		r.mu.Lock()
+	}
 	if err := r.check(unit); err != nil {
 		return err
 	}
@@ -95,6 +106,11 @@ func (r *ram) Close(_ context.Context, unit uint32, _ int) error {
 func (r *ram) Strategy(ctx context.Context, b *devops.Buf) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.killed {
+		r.mu.Unlock()
+		<-ctx.Done()
+		r.mu.Lock()
+	}
 	if err := r.check(b.Dev.Minor()); err != nil {
 		return err
 	}
@@ -147,6 +163,12 @@ func (r *ram) Ioctl(_ context.Context, _ uint32, cmd uint32, arg []byte) ([]byte
 		return make([]byte, 8), nil
 	}
 	return nil, abi.ENOTTY
+}
+
+func (r *ram) kill() {
+	r.mu.Lock()
+	r.died, r.killed = true, true
+	r.mu.Unlock()
 }
 
 func (r *ram) die() {
@@ -545,7 +567,7 @@ func TestBlkPoison(t *testing.T) {
 	k := newBlkKit(t, Options{})
 	h := k.openBlk(0, abi.O_RDWR)
 	lives := 0
-	err := h.patiently(ctxT(t), func() error { lives++; return died("test", nil) })
+	err := h.patiently(ctxT(t), func() error { lives++; return &died{what: "test"} })
 	want(t, "poison", err, abi.EIO)
 	if errors.Is(err, ErrDied) || lives != maxReissues+1 {
 		t.Errorf("%d lives: %v", lives, err)
