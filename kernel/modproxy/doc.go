@@ -21,6 +21,10 @@
 // lie: the link fails with a *stream.Lie, for which the supervisor ends the
 // process, and the caller gets EIO.
 //
+// Block devices that the component has open (modapi.Kernel.Block) have handles,
+// which are issued here; they are closed when their module ends or the link
+// does.
+//
 // When the link has ended, operations on file systems and devices answer EIO,
 // those on sockets ECONNRESET.
 //
