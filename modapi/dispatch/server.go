@@ -237,7 +237,7 @@ func (s *Server) Serve(ctx context.Context, req *stream.Request) {
 // errText is the text that goes with an error: only for rare operations, where
 // people read it, and only if it says more than the number.
 func errText(op wire.Op, err error) []byte {
-	if op.Class() != wire.ClassAdmin {
+	if op.Class() != wire.ClassAdmin && op != wire.OpBlkIoctl { // which carries Configure
 		return nil
 	}
 	if _, plain := err.(abi.Errno); plain {
