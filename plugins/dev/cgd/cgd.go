@@ -71,11 +71,12 @@ func (*module) Info() modapi.Info {
 	}
 }
 
-// Init attaches the driver, which has no units yet. EINVAL: there are
-// properties; cgd has none, least of all keys.
+// Init attaches the driver, which has no units yet. The properties are those of
+// all modules of the plugin, each by its name. EINVAL: there are some for cgd,
+// which has none, least of all keys.
 func (m *module) Init(_ context.Context, k modapi.Kernel, _ modapi.Reason, p modapi.Props) error {
-	for key := range p {
-		return fmt.Errorf("cgd: property %q: it has none, units are attached with their keys while the kernel runs: %w", key, abi.EINVAL)
+	if p["cgd"] != nil {
+		return fmt.Errorf("cgd has no properties: units are attached with their keys while the kernel runs: %w", abi.EINVAL)
 	}
 	d := &driver{k: k}
 	dev, err := k.AttachBlk("cgd", d)

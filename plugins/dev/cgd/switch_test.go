@@ -64,11 +64,7 @@ func (p *plant) start(tb testing.TB, r modapi.Reason, props modapi.Props) {
 	tb.Helper()
 	p.link = p.open(tb, dispatch.New(p.mods(), dispatch.Options{}), nil)
 	for _, m := range p.link.Modules() {
-		var q modapi.Props
-		if m.Info().Name == "md" {
-			q = props
-		}
-		if err := m.Init(context.Background(), p.k, r, q); err != nil {
+		if err := m.Init(context.Background(), p.k, r, props); err != nil {
 			tb.Fatal(err)
 		}
 	}
@@ -230,7 +226,7 @@ func BenchmarkOverMD(b *testing.B) {
 		"stream": modproxytest.Open, "ring": modproxytest.OpenRing,
 	} {
 		p := newPlant(b, open, func() []modapi.Module { return []modapi.Module{md.New(), New()} })
-		p.start(b, modapi.Fresh, modapi.Props{"md0": "64M", "md1": "64M"})
+		p.start(b, modapi.Fresh, modapi.Props{"md": map[string]any{"md0": "64M", "md1": "64M"}})
 		ctx := context.Background()
 		arg, _ := req(stored("aes-xts", testKey(64), "none")).Encode()
 		if _, err := p.s.Attach(ctx, "cgd", lookup(b, p.s, "md0"), arg); err != nil {
