@@ -72,6 +72,7 @@
 //	                         then files, by handle. Shared for Lookup, Getattr,
 //	                         Readdir, Read; exclusive for mutators
 //	        VFS.mu           mount table
+//	        Mount.unpinMu    while pins are taken back, by the drain, sync and unmount
 //	        Mount.reclaimMu  shared while a handle is in an answer on its way,
 //	                         exclusive while handles are being forgotten
 //	          Mount.vmu      vnode table
@@ -85,7 +86,8 @@
 //	              lockTable.mu (leaf)
 //
 // Only renameMu, Vnode.mu and reclaimMu are held over a call to a file system,
-// and opMu by mount, unmount and remount, which no file operation waits for.
+// opMu by mount, unmount and remount, and unpinMu: no file operation waits for
+// these two.
 // VFS.mu and what is below reclaimMu never are.
 //
 // A Vnode's reference count needs no lock. A vnode whose count is 0 stays in

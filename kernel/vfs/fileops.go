@@ -159,7 +159,10 @@ func (vnodeFile) Close(ctx context.Context, f *file.File) error {
 }
 
 // closed counts an open file out. After the last one, what reads and writes
-// have changed is written back; an access time alone can wait.
+// have changed is written back. An access time alone can wait, and so can all of
+// it where the contents are the kernel's own (kpages): sync, the drain and the
+// reclaim write it back, and close waits for no file system, unless there are
+// more vnodes than may be already.
 func (v *Vnode) closed(ctx context.Context) error {
 	if v.opens.Add(-1) > 0 || v.unlinked.Load() || v.dead.Load() != 0 {
 		return nil
@@ -167,7 +170,7 @@ func (v *Vnode) closed(ctx context.Context) error {
 	v.amu.Lock()
 	now := v.dirty&^abi.SetAtime != 0
 	v.amu.Unlock()
-	if !now || v.m.b.Load() == nil {
+	if !now || v.m.b.Load() == nil || v.m.kpages() && v.m.vfs.nvnodes.Load() <= v.m.vfs.maxVnodes {
 		return nil
 	}
 	v.mu.Lock()

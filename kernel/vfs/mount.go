@@ -51,6 +51,8 @@ type Mount struct {
 
 	forgetMu sync.Mutex
 	forget   []abi.Handle // protected by forgetMu
+	unpins   []unpin      // protected by forgetMu
+	unpinMu  sync.Mutex   // held while unpins are sent; see unpinNow
 
 	resMu sync.Mutex
 	res   reservation // protected by resMu
@@ -415,6 +417,7 @@ func (fs *VFS) unmountLocked(ctx context.Context, m *Mount, force bool) error {
 	}
 	fs.mu.Unlock()
 	m.freeAll()
+	m.unpinNow() // what is on its way has arrived
 	if b != nil {
 		if err := b.fs.Unmount(ctx); err != nil {
 			fs.o.Log.Warn("file system did not unmount cleanly", "mount", m.dir, "err", err)
@@ -559,6 +562,7 @@ func (m *Mount) sync(ctx context.Context) error {
 			first = err
 		}
 	}
+	m.unpinNow()
 	m.forgetNow(ctx)
 	b, err := m.binding(ctx)
 	if err == nil && b.syncer != nil && !m.readonly() {

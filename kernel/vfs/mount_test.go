@@ -408,7 +408,8 @@ func TestSpace(t *testing.T) {
 		t.Errorf("bytes %d", st.Bytes)
 	}
 	k.ok(f.Release(ctx))
-	// The size is the file system's after the close.
+	// The size is the file system's after a sync.
+	k.ok(k.SyncAll(ctx))
 	if n := m.nodes[vkey{k.stat("/m/g").Fileid, 1}]; n.va.Size != 1<<60 {
 		t.Errorf("written back as %d", n.va.Size)
 	}

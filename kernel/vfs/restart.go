@@ -177,7 +177,7 @@ func (m *Mount) forgetAll(b *binding, root *vfsops.Entry) (free []*fileData) {
 	m.res = reservation{epoch: m.res.epoch + 1}
 	m.resMu.Unlock()
 	m.forgetMu.Lock()
-	m.forget = nil
+	m.forget, m.unpins = nil, nil
 	m.forgetMu.Unlock()
 	for _, v := range idle {
 		m.reclaim(v) // does nothing if it is in use: its last put will

@@ -21,6 +21,7 @@ func (k *kern) settled() {
 		runtime.Gosched()
 	}
 	for _, m := range k.mounts {
+		m.unpinNow()
 		m.vmu.Lock()
 		own := map[*Vnode]int32{m.root: 1}
 		for _, v := range m.vnodes {

@@ -254,9 +254,7 @@ func (m *Mount) reclaim(v *Vnode) bool {
 	b := m.b.Load()
 	if b != nil && v.dead.Load() == 0 {
 		if v.pinned.Load() && b.pinner != nil {
-			if err := b.pinner.Unpin(context.Background(), v.handle()); err != nil {
-				m.vfs.o.Log.Warn("unpin", "mount", m.dir, "handle", v.handle().String(), "err", err)
-			}
+			m.unpinLater(b, v.handle())
 		} else if b.reclaimer != nil {
 			m.forgetLater(v.handle())
 		}
@@ -269,6 +267,48 @@ func (m *Mount) reclaim(v *Vnode) bool {
 		l.dir.put()
 	}
 	return true
+}
+
+// unpin is a pin to be taken back from the file system that has it.
+type unpin struct {
+	b *binding
+	h abi.Handle
+}
+
+// unpinLater takes a pin back. Nobody waits for the file system: the last close
+// of a file without a name does not.
+func (m *Mount) unpinLater(b *binding, h abi.Handle) {
+	m.forgetMu.Lock()
+	m.unpins = append(m.unpins, unpin{b, h})
+	first := len(m.unpins) == 1
+	m.forgetMu.Unlock()
+	if first {
+		m.vfs.o.Drain(m.unpinNow)
+	}
+}
+
+// unpinNow sends what unpinLater has queued, and returns when nothing is on its
+// way any more.
+func (m *Mount) unpinNow() {
+	m.unpinMu.Lock()
+	defer m.unpinMu.Unlock()
+	for {
+		m.forgetMu.Lock()
+		us := m.unpins
+		m.unpins = nil
+		m.forgetMu.Unlock()
+		if len(us) == 0 {
+			return
+		}
+		for _, u := range us {
+			if b := m.b.Load(); b != nil && b != u.b {
+				continue // another process has no pins
+			}
+			if err := u.b.pinner.Unpin(context.Background(), u.h); err != nil && m.b.Load() == u.b {
+				m.vfs.o.Log.Warn("unpin", "mount", m.dir, "handle", u.h.String(), "err", err)
+			}
+		}
+	}
 }
 
 // forgetLater queues a handle for Reclaim; the drain sends them in batches.
