@@ -18,8 +18,8 @@ const (
 	BigPipeSize = 64 << 10
 )
 
-// Pipes makes pipes and fifos and bounds their memory. There is no SIGPIPE:
-// who writes to a pipe that nobody reads gets EPIPE.
+// Pipes makes pipes and fifos and bounds their memory. Who writes to
+// a pipe that nobody reads gets EPIPE; SIGPIPE is the system call's affair.
 type Pipes struct {
 	Files  *Table
 	Now    func() time.Time // nil: time.Now
@@ -331,7 +331,7 @@ func (pipeOps) Ioctl(_ context.Context, _ *abi.Caller, f *File, cmd uint32, arg 
 		on := binary.LittleEndian.Uint32(arg) != 0
 		if cmd == abi.FIOASYNC {
 			if on {
-				return nil, abi.EOPNOTSUPP // there are no signals
+				return nil, abi.EOPNOTSUPP // SIGIO is the system call's affair
 			}
 			return nil, nil
 		}

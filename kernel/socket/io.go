@@ -39,8 +39,8 @@ func (l *Layer) Sendto(ctx context.Context, c *abi.Caller, f *file.File, src []b
 // stream it waits until all is sent, unless the socket or the call
 // (MSG_DONTWAIT) is non-blocking; a count less than all comes with no error if
 // time, patience (EINTR) or room ran out. EAGAIN, EPIPE, ENOTCONN,
-// EDESTADDRREQ, EMSGSIZE, EISCONN, ECONNRESET. There is no SIGPIPE:
-// MSG_NOSIGNAL changes nothing. Control messages of AF_LOCAL are for
+// EDESTADDRREQ, EMSGSIZE, EISCONN, ECONNRESET. SIGPIPE, and with it
+// MSG_NOSIGNAL, is the system call's affair. Control messages of AF_LOCAL are for
 // local.Socket's Send: EINVAL.
 func (l *Layer) Sendmsg(ctx context.Context, c *abi.Caller, f *file.File, src abi.Iov, to abi.Sockaddr, flags int, control []byte) (int, error) {
 	if u := local.Of(f); u != nil {

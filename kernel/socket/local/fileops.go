@@ -74,7 +74,7 @@ func (fileOps) Ioctl(_ context.Context, _ *abi.Caller, f *file.File, cmd uint32,
 		on := binary.LittleEndian.Uint32(arg) != 0
 		if cmd == abi.FIOASYNC {
 			if on {
-				return nil, abi.EOPNOTSUPP // there are no signals
+				return nil, abi.EOPNOTSUPP // SIGIO is the system call's affair
 			}
 			return nil, nil
 		}

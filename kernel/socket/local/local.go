@@ -23,7 +23,7 @@
 // ECONNRESET, which only a datagram socket gets whose peer was closed. Names
 // belong to the socket that bound them, and stay in the file system until
 // somebody unlinks them. Buffers begin larger than NetBSD's (StreamSpace,
-// DgramSpace). There is no SIGPIPE.
+// DgramSpace). SIGPIPE is the system call's affair.
 //
 // # Locks
 //
