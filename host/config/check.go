@@ -22,6 +22,9 @@ func (c *Config) consistent() *fault {
 			return faultf(append(at, "enabled"), "false, but the component is essential")
 		}
 	}
+	if err := c.checkNBD(); err != nil {
+		return err
+	}
 	dirs := map[string]int{}
 	for i, m := range c.Mounts {
 		at := []string{"mounts", strconv.Itoa(i)}
@@ -48,6 +51,28 @@ func (c *Config) consistent() *fault {
 		case comp.Class != "vfs":
 			return faultf(append(at, "instance"), "component %s is of class %s, wanted vfs", m.Instance, comp.Class)
 		}
+	}
+	return nil
+}
+
+// checkNBD checks exports/nbd: each entry has a device and one address, and no
+// two the same name there.
+func (c *Config) checkNBD() *fault {
+	names := map[string]int{}
+	for i := range c.Exports.NBD {
+		n := &c.Exports.NBD[i]
+		at := []string{"exports", "nbd", strconv.Itoa(i)}
+		switch {
+		case n.Device == "":
+			return faultf(append(at, "device"), "missing (wanted the name of a node of /dev)")
+		case (n.Socket == "") == (n.Listen == ""):
+			return faultf(at, "wanted socket or listen, and not both")
+		}
+		key := n.Address() + "\x00" + n.ExportName()
+		if j, twice := names[key]; twice {
+			return faultf(append(at, "name"), "%s is served there already (exports/nbd/%d)", shown(n.ExportName()), j)
+		}
+		names[key] = i
 	}
 	return nil
 }

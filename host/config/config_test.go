@@ -64,7 +64,7 @@ func builtin() *Config {
 		},
 		Devices:    map[string]any{},
 		Interfaces: map[string]Interface{"lo0": {}},
-		Exports:    Exports{Fuse: []any{}, NineP: []any{}, SFTP: []any{}, NBD: []any{}, Socks: []any{}},
+		Exports:    Exports{Fuse: []any{}, NineP: []any{}, SFTP: []any{}, NBD: []NBD{}, Socks: []any{}},
 		Log:        Log{Level: "warn"},
 	}
 }

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"net"
 	"path"
 	"regexp"
 	"slices"
@@ -148,9 +149,40 @@ var rules = map[string]func(v any) (any, error){
 		}
 		return nil
 	}),
+	"nbd": func(v any) (any, error) {
+		if n := len(v.([]any)); n > maxList {
+			return nil, refusal(fmt.Sprintf("%d entries, at most %d are allowed", n, maxList))
+		}
+		return v, nil
+	},
+	"device-path": text(func(s string) error {
+		if strings.HasSuffix(s, "/") || len(s) > 1023 || path.Clean(s) != s && s != "" {
+			return errors.New("wanted the name of a node of /dev, or the path of one")
+		}
+		return nil
+	}),
+	"loopback": text(func(s string) error {
+		if s == "" {
+			return nil
+		}
+		host, port, err := net.SplitHostPort(s)
+		if n, perr := strconv.ParseUint(port, 10, 16); err != nil || perr != nil || n == 0 {
+			return errors.New("wanted HOST:PORT")
+		}
+		if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+			return errors.New("wanted a loopback address such as 127.0.0.1: the protocol knows no users")
+		}
+		return nil
+	}),
+	"export-name": text(func(s string) error {
+		if len(s) > 4096 || strings.IndexByte(s, 0) >= 0 {
+			return errors.New("wanted at most 4096 bytes without NUL")
+		}
+		return nil
+	}),
 	"export": func(v any) (any, error) {
 		if len(v.([]any)) > 0 {
-			return nil, refusal("exports are not supported by this version")
+			return nil, refusal("exports of this kind are not supported by this version")
 		}
 		return v, nil
 	},

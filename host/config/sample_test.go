@@ -36,7 +36,7 @@ func TestSample(t *testing.T) {
 
 // The sample has every key of the schema, and no other.
 func TestSampleKeys(t *testing.T) {
-	_, uncommented := sample(t)
+	plain, uncommented := sample(t)
 	root, err := parseYAML([]byte(uncommented))
 	if err != nil {
 		t.Fatal(err)
@@ -56,6 +56,10 @@ func TestSampleKeys(t *testing.T) {
 	schemaKeys := slices.Clone(paths)
 	sort.Strings(schemaKeys)
 	for _, k := range schemaKeys {
+		// There is none by default: the prose shows one.
+		if name, ok := strings.CutPrefix(k, "exports/nbd/*/"); ok && strings.Contains(plain, name+": ") {
+			continue
+		}
 		if !slices.Contains(keys, k) {
 			t.Errorf("%s is not in config.yaml", k)
 		}

@@ -1,6 +1,9 @@
 package config
 
-import "time"
+import (
+	"path"
+	"time"
+)
 
 // Config is a whole, checked configuration. The koanf tags are the key names;
 // rule names a check of rules.go that the value passes through, keys one for
@@ -121,15 +124,45 @@ type Mount struct {
 // Interface is a network interface; lo0 is the only one and has no settings.
 type Interface struct{}
 
-// Exports are ways into the kernel other than the server. This version has
-// none: all of it is empty.
+// Exports are ways into the kernel other than the server. This version has NBD
+// only: the rest of it is empty.
 type Exports struct {
 	Fuse    []any   `koanf:"fuse" rule:"export"`
 	NineP   []any   `koanf:"9p" rule:"export"`
 	SFTP    []any   `koanf:"sftp" rule:"export"`
-	NBD     []any   `koanf:"nbd" rule:"export"`
+	NBD     []NBD   `koanf:"nbd" rule:"nbd"`
 	Socks   []any   `koanf:"socks" rule:"export"`
 	Metrics Metrics `koanf:"metrics"`
+}
+
+// NBD is one block device of the kernel that is served by the NBD protocol.
+// Those with the same Socket or Listen share a server.
+type NBD struct {
+	// Device is a node below /dev, or the path of one.
+	Device string `koanf:"device" rule:"device-path"`
+	// Socket is a unix socket of the host, Listen a loopback address
+	// (HOST:PORT); one of them is set.
+	Socket string `koanf:"socket" rule:"socket"`
+	Listen string `koanf:"listen" rule:"loopback"`
+	// Name is the export's; "" is the last part of Device.
+	Name string `koanf:"name" rule:"export-name"`
+	RO   bool   `koanf:"ro"`
+}
+
+// ExportName is the name under which clients find the device.
+func (n *NBD) ExportName() string {
+	if n.Name != "" {
+		return n.Name
+	}
+	return path.Base(n.Device)
+}
+
+// Address is where the device is served, as host/export/nbd.Listen takes it.
+func (n *NBD) Address() string {
+	if n.Socket != "" {
+		return "unix:" + n.Socket
+	}
+	return "tcp:" + n.Listen
 }
 
 // Metrics is the export of counters; see Exports.
