@@ -224,6 +224,9 @@ func (s *Server) Serve(ctx context.Context, req *stream.Request) {
 			}
 		}()
 	}
+	if numbers(req.Header.Op) {
+		req.ReturnArgs()
+	}
 	a := answer{req: req}
 	err := s.serve(ctx, req, &a)
 	if err == nil {
@@ -232,6 +235,18 @@ func (s *Server) Serve(ctx context.Context, req *stream.Request) {
 		req.Reply(abi.ErrnoOf(err), errText(req.Header.Op, err), nil)
 	}
 	a.free()
+}
+
+// numbers reports whether the arguments of a frequent operation are numbers
+// only, of which no module can keep a part.
+func numbers(op wire.Op) bool {
+	switch op {
+	case wire.OpRoot, wire.OpGetattr, wire.OpRead, wire.OpReadPages, wire.OpStatvfs, wire.OpReaddir,
+		wire.OpWrite, wire.OpWritePages, wire.OpTruncate, wire.OpPin, wire.OpUnpin, wire.OpReclaim, wire.OpReserve,
+		wire.OpRecv, wire.OpSockPoll, wire.OpSockClose, wire.OpDevRead, wire.OpDevWrite, wire.OpDevPoll:
+		return true
+	}
+	return false
 }
 
 // errText is the text that goes with an error: only for rare operations, where

@@ -118,7 +118,7 @@ func (e *End) end() {
 	e.closed.Store(true)
 	for i := range e.srv.reqs {
 		if r := e.srv.reqs[i].Load(); r != nil {
-			r.Cancel()
+			r.CancelAll(e.conn)
 		}
 	}
 	e.srv.mu.Lock()
@@ -381,10 +381,11 @@ func (e *End) finish(i int, k *stream.Call, off int) error {
 	default:
 		err = k.Accept(&h, e.out.args(i)[:h.ArgsLen], e.out.bytes(off, int(h.PayloadLen)))
 	}
-	var lie *stream.Lie
-	if errors.As(err, &lie) {
-		e.lie("%s", lie.What)
-		return e.conn.Dead()
+	if err != nil {
+		if lie, ok := err.(*stream.Lie); ok {
+			e.lie("%s", lie.What)
+			return e.conn.Dead()
+		}
 	}
 	e.conn.Progress()
 	e.release(i)

@@ -183,3 +183,45 @@ func allFree(t *testing.T, e *End) {
 		}
 	}
 }
+
+// TestNoAllocation: a request is called and served without any, if the handler
+// returns the arguments.
+func TestNoAllocation(t *testing.T) {
+	if raceEnabled {
+		t.Skip("pools lose things under the race detector")
+	}
+	a, _ := both(t, stream.HandlerFunc(func(_ context.Context, r *stream.Request) {
+		r.ReturnArgs()
+		r.Reply(0, r.Args, nil)
+	}), stream.Options{})
+	for _, op := range []wire.Op{wire.OpRoot, wire.OpGetattr, wire.OpRead} {
+		n := testing.AllocsPerRun(2000, func() {
+			k := newCall(op)
+			k.Args = append(k.Args, "arguments"...)
+			if err := a.conn.Call(context.Background(), k); err != nil {
+				t.Error(err)
+			}
+			k.Release()
+		})
+		if n >= 1 {
+			t.Errorf("%s: %v allocations", op, n)
+		}
+	}
+}
+
+// TestCancelOther: cancelling a request that is over does nothing to the one
+// that has its memory now.
+func TestCancelOther(t *testing.T) {
+	a, _ := both(t, nil, stream.Options{})
+	h := wire.Header{Op: wire.OpGetattr, ReqID: 7}
+	r := a.conn.Take(&h, []byte("abc"), nil, nil, 0)
+	ctx := r.Context()
+	r.Cancel(a.conn, 8)
+	if ctx.Err() != nil {
+		t.Error("cancelled by another's identifier")
+	}
+	r.Cancel(a.conn, 7)
+	if ctx.Err() == nil {
+		t.Error("not cancelled")
+	}
+}

@@ -129,23 +129,18 @@ func (s *server) request(i int) *stream.Request {
 		e.lie("%s with %d and %d bytes of payload at %d", h.Op, h.PayloadLen, h.ReplyLen, off)
 		return nil
 	}
-	var args []byte
-	if h.ArgsLen > 0 {
-		args = make([]byte, h.ArgsLen)
-		copy(args, s.h.args(i))
-	}
 	var payload []byte
 	if h.PayloadLen > 0 {
 		payload = area[:h.PayloadLen:h.PayloadLen]
 	}
-	r := e.conn.Take(&h, args, payload, s, i)
+	r := e.conn.Take(&h, s.h.args(i)[:h.ArgsLen], payload, s, i)
 	if e.opt.Own {
 		r.Own()
 	}
 	s.areas[i], s.gens[i] = area, gen
 	s.reqs[i].Store(r)
 	if !oneway && s.h.cancel(i).Load() == uint32(h.ReqID) || e.closed.Load() {
-		r.Cancel()
+		r.Cancel(e.conn, h.ReqID)
 	}
 	e.conn.Progress()
 	return r
@@ -259,9 +254,12 @@ func (s *server) sleep() bool {
 
 // Cancel ends the context of the peer's request id.
 func (e *End) Cancel(id abi.ReqID) {
+	if id == 0 {
+		return
+	}
 	for i := range e.srv.reqs {
-		if r := e.srv.reqs[i].Load(); r != nil && r.Header.ReqID == id {
-			r.Cancel()
+		if r := e.srv.reqs[i].Load(); r != nil {
+			r.Cancel(e.conn, id)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package stream
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
@@ -155,17 +156,31 @@ type Sink interface {
 	Room(r *Request, n int) []byte
 }
 
-// Take makes a request that came by another way. Payload is memory that the
-// peer may change at any time; Own copies it. slot is for the sink's use.
+// requests are those that were taken and have run.
+var requests = sync.Pool{New: func() any { return new(Request) }}
+
+// keepArgs is the largest buffer for arguments that a pooled Request keeps.
+const keepArgs = 1 << 10
+
+// Take makes a request that came by another way. args are copied. Payload is
+// memory that the peer may change at any time; Own copies it. slot is for the
+// sink's use.
 func (c *Conn) Take(h *wire.Header, args, payload []byte, sink Sink, slot int) *Request {
-	r := &Request{Header: *h, Args: args, Payload: payload, c: c,
-		shared: len(payload) > 0, sink: sink, Slot: slot}
-	r.own.parent = c.ctx
+	r := requests.Get().(*Request)
+	r.Header, r.Payload, r.Slot = *h, payload, slot
+	r.Args = nil
+	if len(args) > 0 {
+		r.abuf = append(r.abuf[:0], args...)
+		r.Args = r.abuf
+	}
+	r.c, r.sink, r.shared = c, sink, len(payload) > 0
+	r.own.renew(c.ctx, h.ReqID)
 	r.ctx = &r.own
 	return r
 }
 
-// Run has the request served, and makes sure that it is answered.
+// Run has the request served, and makes sure that it is answered. It is over
+// then, and must not be used any more.
 func (r *Request) Run() {
 	r.c.h.Serve(r.ctx, r)
 	if !r.replied.Load() {
@@ -173,10 +188,24 @@ func (r *Request) Run() {
 	}
 	r.ctx.cancel()
 	r.free()
+	if r.own.isUsed() {
+		return // somebody may hold on to the context
+	}
+	if !r.returned || cap(r.abuf) > keepArgs {
+		r.abuf = nil
+	}
+	r.Args, r.Payload, r.sink, r.c = nil, nil, nil, nil
+	r.returned, r.shared = false, false
+	r.replied.Store(false)
+	requests.Put(r)
 }
 
-// Cancel ends the context of the request.
-func (r *Request) Cancel() { r.ctx.cancel() }
+// Cancel ends the context of the request if it is c's id; it may be over and
+// be another one's by now.
+func (r *Request) Cancel(c *Conn, id abi.ReqID) { r.own.cancelIf(c.ctx, id) }
+
+// CancelAll is Cancel for whatever request of c it is.
+func (r *Request) CancelAll(c *Conn) { r.own.cancelIf(c.ctx, 0) }
 
 // Own makes Payload memory that the peer cannot change, for a handler that
 // reads it more than once.

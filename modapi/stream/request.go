@@ -25,7 +25,7 @@ type HandlerFunc func(ctx context.Context, req *Request)
 func (f HandlerFunc) Serve(ctx context.Context, req *Request) { f(ctx, req) }
 
 // Request is a request of the peer, valid until Serve returns. Args belongs to
-// the handler for good; Payload is reused afterwards.
+// the handler for good, unless it returns them; Payload is reused afterwards.
 type Request struct {
 	Header  wire.Header
 	Args    []byte
@@ -39,7 +39,15 @@ type Request struct {
 	own     reqCtx  // what ctx is if there is a sink: one allocation less
 	buf     *[]byte // Payload's, from the pool
 	replied atomic.Bool
+	reply   wire.Header // of Reply: one allocation less
+
+	abuf     []byte // Args', of a request that was taken
+	returned bool   // by the handler
 }
+
+// ReturnArgs promises that nothing of Args is used after Serve, so that the
+// next request can have them.
+func (r *Request) ReturnArgs() { r.returned = true }
 
 // Reply answers the request; errno 0 is success, otherwise args may be a text
 // (wire.ErrText) and there is no payload. A payload longer than the peer asked
@@ -58,18 +66,21 @@ func (r *Request) Reply(errno abi.Errno, args []byte, payload abi.Iov) {
 	case n > int(r.Header.ReplyLen) || len(args) > wire.MaxArgs:
 		errno, args, payload, n = abi.E2BIG, nil, nil, 0
 	}
-	h := wire.Header{
+	r.reply = wire.Header{
 		Op: r.Header.Op, Flags: wire.FlagReply, ReqID: r.Header.ReqID, Errno: int32(errno),
 		OpSeq: r.Header.OpSeq, Object: r.Header.Object,
 		ArgsLen: uint32(len(args)), PayloadLen: uint32(n), Class: r.Header.Class, Rank: r.Header.Rank,
 	}
 	if r.sink != nil {
-		r.sink.Answer(r, &h, args, payload)
+		r.sink.Answer(r, &r.reply, args, payload)
 		return
 	}
 	r.c.unserve(r.Header.ReqID)
-	r.c.writeReply(&h, args, payload)
+	r.c.writeReply(&r.reply, args, payload)
 }
+
+// Context is the context that Serve gets.
+func (r *Request) Context() context.Context { return r.ctx }
 
 // Conn is the connection that the request came by.
 func (r *Request) Conn() *Conn { return r.c }
@@ -84,9 +95,39 @@ type reqCtx struct {
 	parent context.Context
 
 	mu    sync.Mutex
+	id    abi.ReqID // of a request that was taken
 	done  chan struct{}
 	err   error
 	after map[*func()]struct{}
+	used  bool // somebody has asked for its end, and may still
+}
+
+// renew makes x the context of another request.
+func (x *reqCtx) renew(parent context.Context, id abi.ReqID) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.parent, x.id, x.err = parent, id, nil
+}
+
+// isUsed reports whether x may still be somebody's.
+func (x *reqCtx) isUsed() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.used
+}
+
+// cancelIf cancels x if it is that of request id of a connection; id 0: of any.
+func (x *reqCtx) cancelIf(parent context.Context, id abi.ReqID) {
+	x.mu.Lock()
+	mine := x.parent == parent && (id == 0 || x.id == id)
+	var after map[*func()]struct{}
+	if mine {
+		after = x.cancelLocked()
+	}
+	x.mu.Unlock()
+	for f := range after {
+		go (*f)()
+	}
 }
 
 var closedChan = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
@@ -103,6 +144,7 @@ func (x *reqCtx) Err() error {
 func (x *reqCtx) Done() <-chan struct{} {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	x.used = true
 	if x.done == nil {
 		if x.err != nil {
 			x.done = closedChan
@@ -118,6 +160,7 @@ func (x *reqCtx) Done() <-chan struct{} {
 func (x *reqCtx) AfterFunc(f func()) func() bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	x.used = true
 	if x.err != nil {
 		go f()
 		return func() bool { return false }
@@ -138,9 +181,17 @@ func (x *reqCtx) AfterFunc(f func()) func() bool {
 
 func (x *reqCtx) cancel() {
 	x.mu.Lock()
+	after := x.cancelLocked()
+	x.mu.Unlock()
+	for f := range after {
+		go (*f)()
+	}
+}
+
+// cancelLocked answers what is to be run.
+func (x *reqCtx) cancelLocked() map[*func()]struct{} {
 	if x.err != nil {
-		x.mu.Unlock()
-		return
+		return nil
 	}
 	x.err = context.Canceled
 	if x.done != nil {
@@ -148,10 +199,7 @@ func (x *reqCtx) cancel() {
 	}
 	after := x.after
 	x.after = nil
-	x.mu.Unlock()
-	for f := range after {
-		go (*f)()
-	}
+	return after
 }
 
 // Pools of payload buffers, by size.
