@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -14,6 +15,7 @@ import (
 	"github.com/rumpus-kernel/rumpus/kernel/kprintf"
 	"github.com/rumpus-kernel/rumpus/kernel/ksyms"
 	"github.com/rumpus-kernel/rumpus/kernel/module"
+	"github.com/rumpus-kernel/rumpus/kernel/rumpclient"
 	"github.com/rumpus-kernel/rumpus/modapi"
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
 	"github.com/rumpus-kernel/rumpus/plugins/vfs/tmpfs"
@@ -130,6 +132,7 @@ func TestSysctlNodes(t *testing.T) {
 		kern.module.autoload kern.module.verbose kern.module.path kern.module.autotime kern.evcnt kern.msgbuf kern.msgbufsize kern.urandom kern.arandom
 		kern.timecounter.choice kern.timecounter.hardware kern.timecounter.timestepwarnings
 		kern.uidinfo.proccnt kern.uidinfo.lwpcnt kern.uidinfo.lockcnt kern.uidinfo.sbsize
+		kern.file kern.file2 kern.proc kern.proc2 kern.ntptime kern.cp_time kern.lwp
 		proc.curproc.corename proc.curproc.stopfork proc.curproc.rlimit.descriptors.soft vfs.generic.fstypes`) {
 		v, err := c.Sysctl(ctx, name)
 		if err != nil {
@@ -159,6 +162,33 @@ func TestSysctlNodes(t *testing.T) {
 		t.Errorf("processes of root: %s", v)
 	}
 	pid, _ := c.Getpid(ctx)
+	for name, want := range map[string]string{
+		fmt.Sprintf("kern.proc_args.%d.argv", pid): "prog", fmt.Sprintf("kern.proc_args.%d.nargv", pid): "1", "kern.proc_args.0.argv": "kernel",
+	} {
+		if v, err := c.Sysctl(ctx, name); v != want || err != nil {
+			t.Errorf("%s: %q, %v", name, v, err)
+		}
+	}
+	if _, err := c.Sysctl(ctx, "kern.proc_args.9999.argv"); abi.ErrnoOf(err) != abi.ENOENT {
+		t.Errorf("arguments of nobody: %v", err)
+	}
+	for name, want := range map[string]string{"kern.proc": `"name":"prog"`, "kern.proc2": `"name":"kernel"`, "kern.file": "[]", "kern.cp_time": "idle = ", "kern.ntptime": "time_state = 5"} {
+		if v, err := c.Sysctl(ctx, name); err != nil || !strings.Contains(v, want) {
+			t.Errorf("%s: %q, %v", name, v, err)
+		}
+	}
+	rows, err := c.SysctlList(ctx, "kern")
+	if err != nil || slices.ContainsFunc(rows, func(r rumpclient.SysctlNode) bool { return r.Name == "kern.proc" || r.Name == "kern.file" }) {
+		t.Errorf("the list has the large ones: %v", err)
+	}
+	for nums, want := range map[[2]int32]string{{1, 14}: "kern.proc", {1, 15}: "kern.file", {1, 40}: "kern.ntptime", {1, 47}: "kern.proc2", {1, 51}: "kern.cp_time", {1, 77}: "kern.file2"} {
+		if name, err := k.Sysctl.Name(nums[:]); name != want || err != nil {
+			t.Errorf("%v: %s, %v", nums, name, err)
+		}
+	}
+	if nums, err := k.Sysctl.Numbers(fmt.Sprintf("kern.proc_args.%d.argv", pid)); err != nil || !slices.Equal(nums, []int32{1, 48, int32(pid), 1}) {
+		t.Errorf("%v, %v", nums, err)
+	}
 	name := fmt.Sprintf("proc.%d.rlimit.descriptors.soft", pid)
 	if err := c.SysctlSet(ctx, name, "77"); err != nil {
 		t.Error(err)

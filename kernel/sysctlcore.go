@@ -56,7 +56,7 @@ func (k *Kernel) sysctlCore() {
 		constInt("hw.usermem", "Bytes of non-kernel memory", int(min(mem, 1<<31-1))),
 		{Name: "hw.physmem64", Type: sysctl.TypeQuad, Desc: "Bytes of physical memory", Get: sysctl.Const(strconv.FormatUint(mem, 10))},
 		{Name: "hw.usermem64", Type: sysctl.TypeQuad, Desc: "Bytes of non-kernel memory", Get: sysctl.Const(strconv.FormatUint(mem, 10))},
-		{Name: "hw.disknames", Type: sysctl.TypeString, Desc: "List of disk drives present", Get: sysctl.Const("")},
+		{Name: "hw.disknames", Type: sysctl.TypeString, Desc: "List of disk drives present", Get: k.diskNames},
 		{Name: "hw.iostatnames", Type: sysctl.TypeString, Desc: "List of devices with I/O statistics", Get: k.Iostat.Names},
 		{Name: "hw.iostats", Type: sysctl.TypeStruct, Desc: "Statistics on device I/O operations, as JSON", Get: k.getIostats},
 	}
@@ -74,12 +74,16 @@ func (k *Kernel) sysctlCore() {
 				return strconv.FormatInt(c.get(k.Procs.Uids.Find(a.Cred.Ruid).Counts()), 10)
 			}})
 	}
+	nodes = append(nodes, k.procTables()...)
 	for _, n := range nodes {
 		if err := k.Sysctl.Create(n); err != nil {
 			k.Msg.Printf("%v", err)
 		}
 	}
-	k.Sysctl.Dynamic("proc", sysctl.Dynamic{Parts: k.pids, Nodes: k.procNodes, Own: func(c *abi.Caller) string { return strconv.Itoa(int(c.Pid)) }})
+	own := func(c *abi.Caller) string { return strconv.Itoa(int(c.Pid)) }
+	k.Sysctl.Branch("kern.proc_args", "Process argument information")
+	k.Sysctl.Dynamic("kern.proc_args", sysctl.Dynamic{Parts: k.pids, Nodes: k.procArgs, Own: own})
+	k.Sysctl.Dynamic("proc", sysctl.Dynamic{Parts: k.pids, Nodes: k.procNodes, Own: own})
 }
 
 // memTotal is the host's memory in bytes.

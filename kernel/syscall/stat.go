@@ -38,6 +38,15 @@ func (k *Kernel) byPid() []*proc.Proc {
 // sysProcstat lists the processes as a JSON array, by pid; Lwps are the system
 // calls in progress, the one that asks included.
 func sysProcstat(_ context.Context, k *Kernel, _ *proc.Lwp, a *abi.Sysargs) error {
+	b, err := k.ProcsJSON()
+	if err != nil {
+		return err
+	}
+	return answer(a, b)
+}
+
+// ProcsJSON is what procstat answers, and kern.proc.
+func (k *Kernel) ProcsJSON() ([]byte, error) {
 	rows := []procRow{}
 	for _, p := range k.byPid() {
 		c := p.Cred()
@@ -48,11 +57,7 @@ func sysProcstat(_ context.Context, k *Kernel, _ *proc.Lwp, a *abi.Sysargs) erro
 		}
 		rows = append(rows, r)
 	}
-	b, err := json.Marshal(rows)
-	if err != nil {
-		return err
-	}
-	return answer(a, b)
+	return json.Marshal(rows)
 }
 
 // fileRow is an open descriptor as sysFilestat lists it. Which fields have
@@ -86,6 +91,19 @@ func sysFilestat(ctx context.Context, k *Kernel, l *proc.Lwp, a *abi.Sysargs) er
 		}
 		ps = []*proc.Proc{p}
 	}
+	b, err := k.filesJSON(ctx, l.Caller(), ps)
+	if err != nil {
+		return err
+	}
+	return answer(a, b)
+}
+
+// FilesJSON is what filestat answers of all processes, and kern.file.
+func (k *Kernel) FilesJSON(ctx context.Context, c *abi.Caller) ([]byte, error) {
+	return k.filesJSON(ctx, c, k.byPid())
+}
+
+func (k *Kernel) filesJSON(ctx context.Context, c *abi.Caller, ps []*proc.Proc) ([]byte, error) {
 	rows := []fileRow{}
 	for _, p := range ps {
 		type entry struct {
@@ -99,16 +117,12 @@ func sysFilestat(ctx context.Context, k *Kernel, l *proc.Lwp, a *abi.Sysargs) er
 		})
 		for _, e := range fs {
 			r := fileRow{Pid: p.Pid, Uid: p.Cred().Euid, Name: p.Name(), Fd: e.fd}
-			k.describe(ctx, l.Caller(), e.f, &r)
+			k.describe(ctx, c, e.f, &r)
 			rows = append(rows, r)
 			e.f.Release(ctx)
 		}
 	}
-	b, err := json.Marshal(rows)
-	if err != nil {
-		return err
-	}
-	return answer(a, b)
+	return json.Marshal(rows)
 }
 
 // describe says what is known of an open file. What a component does not answer

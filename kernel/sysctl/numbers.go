@@ -21,7 +21,7 @@ var numbers = map[string]int32{
 	"kern.maxfiles": 7, "kern.argmax": 8, "kern.securelevel": 9, "kern.hostname": 10, "kern.hostid": 11, "kern.clockrate": 12,
 	"kern.proc": 14, "kern.file": 15, "kern.ngroups": 18, "kern.job_control": 19, "kern.saved_ids": 20, "kern.domainname": 22,
 	"kern.maxpartitions": 23, "kern.rawpartition": 24, "kern.msgbufsize": 31, "kern.proc2": 47, "kern.proc_args": 48,
-	"kern.msgbuf": 53, "kern.pipe": 56, "kern.monotonic_clock": 60, "kern.urandom": 61, "kern.lwp": 64, "kern.file2": 77,
+	"kern.msgbuf": 53, "kern.pipe": 56, "kern.ntptime": 40, "kern.cp_time": 51, "kern.monotonic_clock": 60, "kern.urandom": 61, "kern.lwp": 64, "kern.file2": 77,
 	"kern.hardclock_ticks": 80, "kern.arandom": 81, "kern.boottime": 83, "kern.evcnt": 84,
 
 	"kern.pipe.maxkvasz": 1, "kern.pipe.maxloankvasz": 2, "kern.pipe.maxbigpipes": 3, "kern.pipe.nbigpipes": 4, "kern.pipe.kvasize": 5,
@@ -31,6 +31,9 @@ var numbers = map[string]int32{
 	"hw.iostatnames": 15, "hw.ncpuonline": 16,
 
 	"vfs.generic": 0, "vfs.generic.fstypes": 4,
+
+	"kern.proc_args.*.argv": 1, "kern.proc_args.*.nargv": 2, "kern.proc_args.*.env": 3, "kern.proc_args.*.nenv": 4,
+	"kern.proc_args.*.pathname": 5, "kern.proc_args.*.cwd": 6,
 
 	"proc.*.corename": 1, "proc.*.rlimit": 2, "proc.*.stopfork": 3, "proc.*.stopexec": 4, "proc.*.stopexit": 5,
 }

@@ -19,6 +19,7 @@ package sysctl
 
 import (
 	"fmt"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -50,6 +51,9 @@ type Node struct {
 	Set  func(string) error
 	// GetFor takes the place of Get where the value depends on who asks.
 	GetFor func(c *abi.Caller) string
+	// Large is a value, such as a list of all open files, that is read only by
+	// who names it: lists of what is below a branch pass over it.
+	Large bool
 	// Owner is the module that the node belongs to; "" is the kernel, whose
 	// nodes are permanent after Finalize.
 	Owner string
@@ -274,7 +278,7 @@ func (t *Tree) ListAs(c *abi.Caller, name string) ([]Row, error) {
 			return nil, err
 		}
 	}
-	ns := t.below(c, name)
+	ns := slices.DeleteFunc(t.below(c, name), func(n *Node) bool { return n.Large })
 	sort.Slice(ns, func(i, j int) bool { return ns[i].Name < ns[j].Name })
 	rows := make([]Row, len(ns))
 	for i, n := range ns {
