@@ -300,15 +300,37 @@ func (m *Mount) unpinNow() {
 		if len(us) == 0 {
 			return
 		}
-		for _, u := range us {
-			if b := m.b.Load(); b != nil && b != u.b {
+		for len(us) > 0 {
+			b := us[0].b
+			var hs []abi.Handle
+			for len(us) > 0 && us[0].b == b {
+				hs = append(hs, us[0].h)
+				us = us[1:]
+			}
+			if now := m.b.Load(); now != nil && now != b {
 				continue // another process has no pins
 			}
-			if err := u.b.pinner.Unpin(context.Background(), u.h); err != nil && m.b.Load() == u.b {
-				m.vfs.o.Log.Warn("unpin", "mount", m.dir, "handle", u.h.String(), "err", err)
+			if err := b.unpin(context.Background(), hs); err != nil && m.b.Load() == b {
+				m.vfs.o.Log.Warn("unpin", "mount", m.dir, "handle", hs[0].String(), "of", len(hs), "err", err)
 			}
 		}
 	}
+}
+
+// unpin takes pins back, with one message to the other process if the file
+// system can; the error is the first.
+func (b *binding) unpin(ctx context.Context, hs []abi.Handle) (first error) {
+	if all, ok := b.pinner.(interface {
+		UnpinAll(ctx context.Context, hs []abi.Handle) error
+	}); ok {
+		return all.UnpinAll(ctx, hs)
+	}
+	for _, h := range hs {
+		if err := b.pinner.Unpin(ctx, h); err != nil && first == nil {
+			first = err
+		}
+	}
+	return first
 }
 
 // forgetLater queues a handle for Reclaim; the drain sends them in batches.
@@ -343,13 +365,10 @@ func (m *Mount) forgetNow(ctx context.Context) {
 		}
 	}
 	m.vmu.Unlock()
-	for len(send) > 0 {
-		n := min(len(send), 256)
-		if err := b.reclaimer.Reclaim(ctx, send[:n]); err != nil {
+	if len(send) > 0 {
+		if err := b.reclaimer.Reclaim(ctx, send); err != nil {
 			m.vfs.o.Log.Debug("reclaim", "mount", m.dir, "err", err)
-			return
 		}
-		send = send[n:]
 	}
 }
 
