@@ -263,6 +263,29 @@ func TestReadErrors(t *testing.T) {
 	}
 }
 
+// TestReadaheadErrors: what could not be read ahead is read again when it is
+// asked for, and then the error is told.
+func TestReadaheadErrors(t *testing.T) {
+	m := wlog.NewMemOf(pattern(1<<20, 3), 512)
+	var ahead atomic.Int64
+	m.Fault = func(b *devops.Buf) error {
+		if b.Flags&devops.BAhead != 0 {
+			ahead.Add(1)
+			return abi.EIO
+		}
+		return nil
+	}
+	r := newRig(t, m, bio.Options{})
+	for off := int64(0); off < 1<<20; off += 16 << 10 {
+		if !bytes.Equal(r.read(off, 16<<10), pattern(1<<20, 3)[off:off+16<<10]) {
+			t.Fatalf("at %d", off)
+		}
+	}
+	if ahead.Load() == 0 {
+		t.Error("nothing was read ahead")
+	}
+}
+
 // TestWriteErrors: Flush tells, nothing is lost, and the next Flush writes it.
 func TestWriteErrors(t *testing.T) {
 	m := wlog.NewMem(1<<20, 512)

@@ -1,0 +1,143 @@
+package bio_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/rumpus-kernel/rumpus/kernel/bio"
+	"github.com/rumpus-kernel/rumpus/kernel/bio/wlog"
+	"github.com/rumpus-kernel/rumpus/kernel/dev"
+	"github.com/rumpus-kernel/rumpus/kernel/evcnt"
+	"github.com/rumpus-kernel/rumpus/modapi/abi"
+	"github.com/rumpus-kernel/rumpus/modapi/devops"
+)
+
+// life is one process of a driver; when it is dead it answers EIO.
+type life struct {
+	m    *wlog.Mem
+	dead *atomic.Bool
+}
+
+func (l life) Geometry(ctx context.Context, _ uint32) (devops.Geom, error) { return l.m.Geometry(ctx) }
+func (life) Open(context.Context, uint32, int) error                      { return nil }
+func (life) Close(context.Context, uint32, int) error                     { return nil }
+func (life) Ioctl(context.Context, uint32, uint32, []byte) ([]byte, error) {
+	return nil, abi.ENOTTY
+}
+
+func (l life) Strategy(ctx context.Context, b *devops.Buf) error {
+	if l.dead.Load() {
+		return abi.EIO
+	}
+	if err := l.m.Strategy(ctx, b); err != nil {
+		return err
+	}
+	if l.dead.Load() { // done, and nobody hears of it
+		return abi.EIO
+	}
+	return nil
+}
+
+// TestSwitchedDriverDies kills the driver of a device of kernel/dev again and
+// again while it is read and written through the cache: nobody notices.
+func TestSwitchedDriverDies(t *testing.T) {
+	const size = 1 << 20
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	m := wlog.NewMem(size, 512)
+	sw := dev.New(dev.Options{})
+	sw.SetAvailable(true)
+	var n abi.Dev
+	up := func() *atomic.Bool {
+		l := life{m, new(atomic.Bool)}
+		var err error
+		if n, err = sw.AttachBlk("inst", "disk", l); err != nil {
+			t.Error(err)
+		}
+		sw.InstanceUp("inst")
+		return l.dead
+	}
+	dead := up()
+	ev := evcnt.New()
+	s := bio.New(bio.Options{Open: bio.Switched(sw), Evcnt: ev.Attach, Memory: bio.NewMemory(512 << 10)})
+	h, err := s.Open(ctx, n, abi.O_RDWR)
+	if err != nil {
+		t.Fatal(err)
+	}
+	model := make([]byte, size)
+	var wg sync.WaitGroup
+	stop := make(chan struct{})
+	for w := range 4 {
+		wg.Go(func() {
+			mine := model[w*size/4 : (w+1)*size/4]
+			base := int64(w * size / 4)
+			rnd := rand.New(rand.NewPCG(uint64(w), 9))
+			for i := 0; ; i++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				off := rnd.Int64N(int64(len(mine)) - 20000)
+				p := pattern(1+rnd.IntN(20000), byte(i))
+				var err error
+				switch rnd.IntN(4) {
+				case 0, 1:
+					_, err = h.WriteAt(ctx, p, base+off, false)
+					copy(mine[off:], p)
+				case 2:
+					_, err = h.ReadAt(ctx, p, base+off)
+					if err == nil && !bytes.Equal(p, mine[off:off+int64(len(p))]) {
+						t.Error("read differs")
+						return
+					}
+				case 3:
+					err = h.Flush(ctx)
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	for range 50 {
+		for before := m.Counts(); ; {
+			if now := m.Counts(); now.Reads+now.Writes > before.Reads+before.Writes+5 || ctx.Err() != nil {
+				break
+			}
+			time.Sleep(100 * time.Microsecond)
+		}
+		dead.Store(true)
+		sw.InstanceDown("inst")
+		dead = up()
+	}
+	close(stop)
+	wg.Wait()
+	if err := h.Close(ctx); err != nil {
+		t.Error(err)
+	}
+	if !bytes.Equal(m.Image(), model) {
+		t.Error("the device differs")
+	}
+	if ev.Attach("bio", "reissued").Load() == 0 {
+		t.Error("nothing was ever issued again")
+	}
+	// It goes for good.
+	if h, err = s.Open(ctx, n, abi.O_RDWR); err != nil {
+		t.Fatal(err)
+	}
+	dead.Store(true)
+	sw.InstanceDown("inst")
+	sw.DetachInstance("inst")
+	if _, err := h.ReadAt(ctx, make([]byte, 10), 0); !errors.Is(err, abi.ENXIO) {
+		t.Errorf("read of a device that is gone: %v", err)
+	}
+	h.Close(ctx)
+}
