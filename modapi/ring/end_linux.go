@@ -63,6 +63,8 @@ type End struct {
 	serves bool      // set by watch
 	seen   [2]uint32 // values of the bells; the watcher's
 	again  bool      // look after parked callers; the watcher's
+
+	suspect [slots / 64]uint64 // complete without a bell the last time; the watcher's
 }
 
 // call is what a caller keeps of its slot.
@@ -514,9 +516,13 @@ func (e *End) completed(i int, id abi.ReqID) bool {
 	return ok
 }
 
-// sweep ends the parked calls that are complete. again: nobody told us to look.
-func (e *End) sweep(again bool) {
+// sweep ends the parked calls that are complete. again: nobody told us to look;
+// then it ends only those that were complete the last time as well, because of
+// the others we may be told this very moment, and reports whether there are any.
+func (e *End) sweep(again bool) (suspects bool) {
 	late := false
+	old := e.suspect
+	e.suspect = [slots / 64]uint64{}
 	for j := range e.parked {
 		for v := e.parked[j].Load(); v != 0; v &= v - 1 {
 			i := j*64 + bits.TrailingZeros64(v)
@@ -525,7 +531,10 @@ func (e *End) sweep(again bool) {
 			id := abi.ReqID(e.mine[i].id.Load())
 			switch w := e.out.slot(i).Load(); w &^ waitMask {
 			case e.mine[i].gen.Load()<<genShift | complete:
-				if e.completed(i, id) && again {
+				if again && old[j]&(1<<(i%64)) == 0 {
+					e.suspect[j] |= 1 << (i % 64)
+					suspects = true
+				} else if e.completed(i, id) && again {
 					e.cnt.Rescued.Add(1)
 				}
 			case e.mine[i].gen.Load()<<genShift | submitted:
@@ -536,6 +545,7 @@ func (e *End) sweep(again bool) {
 	if again && late {
 		e.kick(true)
 	}
+	return suspects
 }
 
 // waiting reports whether calls are parked.

@@ -129,7 +129,7 @@ func (w *watcher) run() {
 					again := n == e.seen[1]
 					e.seen[1], e.again = n, false
 					event = event || !again
-					e.sweep(again)
+					event = e.sweep(again) || event
 				}
 				parked = parked || e.waiting()
 				v = append(v, waitv{val: uint64(e.seen[1]), addr: uint64(uintptr(unsafe.Pointer(b))), flags: futexU32})
