@@ -1,6 +1,7 @@
 package sysproxy
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -229,15 +230,14 @@ func (c *client) syscall(ctx context.Context, p Proc, r *stream.Request) {
 		c.lie(r, err.Error())
 		return
 	}
-	if k.req.Path[0] == "" && k.req.Path[1] == "" && len(k.req.Addr) == 0 {
-		r.ReturnArgs() // nothing is left that points into them
-	}
 	h := handling(k.req.Num)
 	if h&keepsPath != 0 {
 		for i := range k.req.Path {
 			k.req.Path[i] = strings.Clone(k.req.Path[i])
 		}
 	}
+	k.req.Addr = bytes.Clone(k.req.Addr)
+	r.ReturnArgs() // the paths of other calls point into them until we return
 	need := int64(len(r.Payload)) + int64(r.Header.ReplyLen)
 	if need > 4096 {
 		defer c.mem.Add(-need)
