@@ -8,6 +8,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
+	"runtime/debug"
+	"strings"
 	"unsafe"
 
 	"golang.org/x/crypto/argon2"
@@ -57,7 +59,7 @@ func newLUKS(ctx context.Context, low devops.BlockIO, lg *devops.Geom, on abi.De
 
 // impl says how a cipher is computed.
 func impl(c crypt.Cipher) string {
-	if _, ok := c.(*xts.Cipher); ok {
+	if strings.HasPrefix(c.String(), "aes-xts") {
 		return xts.Path()
 	}
 	return "crypto/aes"
@@ -129,6 +131,9 @@ func derive(ctx context.Context, p *cgdio.Params, secrets [][]byte) ([]byte, err
 			part, _ = pbkdf2.Key(sha1.New, unsafe.String(unsafe.SliceData(s), len(s)), k.Salt, int(k.Iterations), n)
 		case "argon2id":
 			part = argon2.IDKey(secret[i], k.Salt, k.Iterations, k.Memory, uint8(k.Parallelism), uint32(n))
+			if k.Memory >= 64<<10 {
+				debug.FreeOSMemory() // the process would carry it along, with what is in it
+			}
 		case "storedkey":
 			part = append([]byte(nil), k.Key...)
 		default:

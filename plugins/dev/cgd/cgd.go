@@ -48,9 +48,10 @@ import (
 	"github.com/rumpus-kernel/rumpus/modapi/devops/cgdio"
 )
 
-// kdfTime is how long key slots are tried, one after the other: less than the
-// kernel waits for an answer.
-const kdfTime = 20 * time.Second
+// kdfTime is how long the derivation of a key may wait for others, and begin to
+// try key slots: with the last slot it is less than the kernel waits for an
+// answer.
+const kdfTime = 15 * time.Second
 
 // New makes the module "cgd" (class driver).
 func New() modapi.Module { return &module{} }
@@ -78,7 +79,7 @@ func (m *module) Init(_ context.Context, k modapi.Kernel, _ modapi.Reason, p mod
 	if p["cgd"] != nil {
 		return fmt.Errorf("cgd has no properties: units are attached with their keys while the kernel runs: %w", abi.EINVAL)
 	}
-	d := &driver{k: k}
+	d := &driver{k: k, kdf: make(chan struct{}, 1)}
 	dev, err := k.AttachBlk("cgd", d)
 	if err != nil {
 		return fmt.Errorf("attach cgd: %w", err)
@@ -112,7 +113,7 @@ type driver struct {
 	k   modapi.Kernel
 	dev abi.Dev // unit 0
 
-	kdf   sync.Mutex
+	kdf   chan struct{} // holds one token while a key is derived
 	mu    sync.Mutex
 	units [cgdio.MaxUnits]atomic.Pointer[unit] // changed under mu
 }
@@ -273,11 +274,15 @@ func (d *driver) attach(ctx context.Context, n uint32, on abi.Dev, r *cgdio.Requ
 	if err := lg.Check(); err != nil {
 		return nil, err
 	}
-	d.kdf.Lock()
-	defer d.kdf.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, kdfTime)
+	defer cancel()
+	select {
+	case d.kdf <- struct{}{}:
+		defer func() { <-d.kdf }()
+	case <-ctx.Done():
+		return nil, fmt.Errorf("another unit is being attached: %w", abi.ErrnoOf(ctx.Err()))
+	}
 	if r.Kind == cgdio.LUKS {
-		ctx, cancel := context.WithTimeout(ctx, kdfTime)
-		defer cancel()
 		return newLUKS(ctx, low, &lg, on, r)
 	}
 	return newCGD(ctx, low, &lg, on, r)

@@ -9,6 +9,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash"
+	"runtime/debug"
 	"unsafe"
 
 	"golang.org/x/crypto/argon2"
@@ -50,7 +51,11 @@ func (s *Slot) derive(pass []byte, l Limits) ([]byte, error) {
 		if s.KDF == "argon2i" {
 			f = argon2.Key
 		}
-		return f(pass, s.salt, uint32(s.iter), uint32(s.memory), uint8(s.cpus), uint32(s.areaKey)), nil
+		key := f(pass, s.salt, uint32(s.iter), uint32(s.memory), uint8(s.cpus), uint32(s.areaKey))
+		if s.memory >= 64<<10 {
+			debug.FreeOSMemory() // the process would carry it along, with what is in it
+		}
+		return key, nil
 	}
 	return nil, fmt.Errorf("key derivation %.32q is not supported: %w", s.KDF, abi.EINVAL)
 }

@@ -37,7 +37,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"runtime/debug"
 	"slices"
 
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
@@ -308,9 +307,6 @@ func (h *Header) try(dev io.ReaderAt, s *Slot, pass []byte) ([]byte, error) {
 			return nil, wrap(err)
 		}
 		return nil, nil
-	}
-	if s.memory >= 64<<10 {
-		debug.FreeOSMemory() // argon2's: the process would carry it along
 	}
 	return key, nil
 }
