@@ -24,13 +24,14 @@ type blkDriver struct {
 	gone   atomic.Bool
 	hidden bool // as of driver, protected by Switch.mu
 
-	pending devops.Blk          // attached, not yet up; protected by Switch.mu
-	was     bool                // has been up; protected by Switch.mu
-	gen     uint64              // generations so far, protected by Switch.mu
-	nodes   []devops.Node       // protected by Switch.mu
-	units   map[uint32]*blkUnit // open units, protected by Switch.mu
-	configs []*config           // units made by Attach, in this order; protected by Switch.mu
-	changed chan struct{}       // closed and replaced when live or gone changes; protected by Switch.mu
+	pending devops.Blk               // attached, not yet up; protected by Switch.mu
+	was     bool                     // has been up; protected by Switch.mu
+	gen     uint64                   // generations so far, protected by Switch.mu
+	nodes   []devops.Node            // protected by Switch.mu
+	units   map[uint32]*blkUnit      // open units, protected by Switch.mu
+	configs []*config                // units made by Attach, in this order; protected by Switch.mu
+	stats   map[uint32]*iostat.Stats // of the units that have nodes; protected by Switch.mu
+	changed chan struct{}            // closed and replaced when live or gone changes; protected by Switch.mu
 }
 
 // blkGen is one life of a block device driver.
@@ -42,10 +43,9 @@ type blkGen struct {
 // blkUnit is a minor of a block device driver that is open or stands on
 // something.
 type blkUnit struct {
-	d     *blkDriver
-	unit  uint32
-	stats *iostat.Stats
-	geom  atomic.Pointer[knownGeom]
+	d    *blkDriver
+	unit uint32
+	geom atomic.Pointer[knownGeom]
 
 	// Protected by Switch.mu.
 	opens int        // of OpenBlk
@@ -122,6 +122,29 @@ func (u *blkUnit) leave(w *span) {
 	u.mu.Unlock()
 }
 
+// countLocked counts the transfers of the units that have nodes.
+func (s *Switch) countLocked(d *blkDriver) {
+	if s.opts.Iostat == nil {
+		return
+	}
+	was := d.stats
+	d.stats = make(map[uint32]*iostat.Stats, len(d.nodes))
+	for _, n := range d.nodes {
+		if st := was[n.Unit]; st != nil {
+			d.stats[n.Unit] = st
+			delete(was, n.Unit)
+		}
+	}
+	for _, st := range was {
+		s.opts.Iostat.Free(st)
+	}
+	for _, n := range d.nodes {
+		if d.stats[n.Unit] == nil {
+			d.stats[n.Unit], _ = s.opts.Iostat.Alloc(iostat.Disk, n.Name) // not counted if it cannot be
+		}
+	}
+}
+
 // openLocked reports whether a unit is open.
 func (d *blkDriver) openLocked() bool {
 	for _, u := range d.units {
@@ -184,6 +207,7 @@ func (s *Switch) AttachBlk(inst, name string, b devops.Blk) (abi.Dev, error) {
 		s.raws[cmajor] = d
 	}
 	d.nodes, d.pending = d.keepLocked(nodes), b
+	s.countLocked(d)
 	if inst == "" {
 		s.blkUpLocked(d)
 	}
@@ -270,6 +294,7 @@ func (s *Switch) BlkChanged(inst string, dev abi.Dev) error {
 		return err
 	}
 	d.nodes = d.keepLocked(nodes)
+	s.countLocked(d)
 	for _, u := range d.units {
 		u.geom.Store(nil)
 	}
@@ -323,8 +348,8 @@ func (s *Switch) blkDetachLocked(d *blkDriver) {
 	d.gone.Store(true)
 	delete(s.blks, d.major)
 	delete(s.raws, d.cmajor)
-	for _, u := range d.units {
-		s.opts.Iostat.Free(u.stats)
+	for _, st := range d.stats {
+		s.opts.Iostat.Free(st)
 	}
 	d.wakeLocked()
 }
@@ -347,10 +372,6 @@ func (s *Switch) putUnitLocked(u *blkUnit) {
 	if u.d.units[u.unit] == u {
 		delete(u.d.units, u.unit)
 	}
-	if u.stats != nil {
-		s.opts.Iostat.Free(u.stats)
-		u.stats = nil
-	}
 }
 
 // BlkName is the node's name of a block device, or its driver's name and unit;
@@ -370,6 +391,7 @@ type BlkInfo struct {
 	Name     string
 	Dev      abi.Dev // as a block device; Raw as a character device
 	Raw      abi.Dev
+	Driver   string
 	Instance string // "" is the kernel
 	Opens    int    // how many have it open
 	Busy     bool   // one of them for itself
@@ -384,7 +406,7 @@ func (s *Switch) Blks() []BlkInfo {
 	var r []BlkInfo
 	for _, d := range s.blks {
 		for _, n := range d.nodes {
-			i := BlkInfo{Name: n.Name, Dev: abi.Makedev(d.major, n.Unit), Raw: abi.Makedev(d.cmajor, n.Unit), Instance: d.inst}
+			i := BlkInfo{Name: n.Name, Dev: abi.Makedev(d.major, n.Unit), Raw: abi.Makedev(d.cmajor, n.Unit), Driver: d.name, Instance: d.inst}
 			if u := d.units[n.Unit]; u != nil {
 				i.Opens, i.Busy, i.Rank = u.opens, u.excl > 0, int(u.rank.Load())
 				for _, o := range u.on {

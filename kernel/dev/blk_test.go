@@ -333,7 +333,7 @@ func TestBlkOpen(t *testing.T) {
 		t.Errorf("%d flushes, want 2", k.r.flush)
 	}
 	rows := set.Rows()
-	if len(rows) != 1 || rows[0].Name != "ram0" || rows[0].Reads != 1 || rows[0].WBytes != 8192*2+ramSize || rows[0].Type != iostat.Disk {
+	if len(rows) != 2 || rows[1].Name != "ram1" || rows[0].Name != "ram0" || rows[0].Reads != 1 || rows[0].WBytes != 8192*2+ramSize || rows[0].Type != iostat.Disk {
 		t.Errorf("iostat: %+v", rows)
 	}
 	if i := k.Blks(); len(i) != 2 || i[0].Opens != 2 || !i[0].Busy || i[1].Opens != 0 || i[1].Name != "ram1" {

@@ -48,6 +48,7 @@ type BlkHandle struct {
 	s     *Switch
 	u     *blkUnit
 	flags int
+	stats *iostat.Stats // nil: not counted
 
 	openMu sync.Mutex
 	gen    atomic.Uint64 // generation it is open in; 0 = none
@@ -97,9 +98,7 @@ func (s *Switch) openUnit(ctx context.Context, d *blkDriver, unit uint32, flags 
 		return nil, fmt.Errorf("disk %s, unit %d: %w", d.name, unit, err)
 	}
 	s.mu.Lock()
-	if u.stats == nil && s.opts.Iostat != nil {
-		u.stats, _ = s.opts.Iostat.Alloc(iostat.Disk, u.name())
-	}
+	h.stats = d.stats[unit]
 	s.mu.Unlock()
 	s.cnt.opens.Inc()
 	return h, nil
@@ -365,12 +364,12 @@ func (h *BlkHandle) strategy(ctx context.Context, d devops.Blk, g *devops.Geom, 
 	}
 	defer release()
 	if op == devops.BRead || op == devops.BFlush {
-		h.u.stats.Busy()
+		h.stats.Busy()
 		err := d.Strategy(ctx, b)
 		if err != nil || op == devops.BFlush {
-			h.u.stats.Unbusy(0, true)
+			h.stats.Unbusy(0, true)
 		} else {
-			h.u.stats.Unbusy(int(b.Bytes), true)
+			h.stats.Unbusy(int(b.Bytes), true)
 		}
 		return err
 	}
@@ -384,15 +383,15 @@ func (h *BlkHandle) strategy(ctx context.Context, d devops.Blk, g *devops.Geom, 
 		b.Flags &^= devops.BFua
 		defer func() { b.Flags |= devops.BFua }()
 	}
-	h.u.stats.Busy()
+	h.stats.Busy()
 	err = d.Strategy(ctx, b)
 	if err == nil && fua && g.Ops&devops.BFlush != 0 {
 		err = d.Strategy(ctx, &devops.Buf{ID: h.s.NextBuf(), Dev: b.Dev, Flags: devops.BFlush})
 	}
 	if err != nil || op == devops.BDiscard {
-		h.u.stats.Unbusy(0, false)
+		h.stats.Unbusy(0, false)
 	} else {
-		h.u.stats.Unbusy(int(b.Bytes), false)
+		h.stats.Unbusy(int(b.Bytes), false)
 	}
 	return err
 }
