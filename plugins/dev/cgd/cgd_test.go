@@ -213,7 +213,7 @@ func TestConformance(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			modtest.TestBlk(t, func(t *testing.T) modtest.BlkUnderTest {
 				return modtest.BlkUnderTest{
-					Mods: mods(), Driver: "cgd", Units: []uint32{0}, BadUnit: 1, Disks: map[abi.Dev]devops.BlockIO{onDev: newDisk(3<<20, tc.sector)},
+					Mods: mods(), Driver: "cgd", Units: []uint32{0}, BadUnit: 1, Disks: map[abi.Dev]devops.BlockIO{onDev: newDisk(2<<20, tc.sector)},
 					Setup: func(t *testing.T, k *modtest.Kernel, d devops.Blk) {
 						u, err := configure(t.Context(), d, tc.q)
 						if err != nil || u != (devops.Units{First: 0, Count: 1}) {
