@@ -37,7 +37,9 @@
 // Pages that nobody touched do not exist. Which slots and extents are free only
 // the caller knows, and takes the lowest, so that few pages are in use. The
 // last 18 slots are for the ranks, two each: a call of a rank finds room
-// however many of another are stuck.
+// however many of another are stuck. 16 of the others are for what is not kept
+// (wire.Op.Keeps), so that mutators that are stuck do not hold up reads. What
+// finds room is served: there may be as many goroutines as slots.
 //
 // # A call
 //

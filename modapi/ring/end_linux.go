@@ -79,7 +79,7 @@ type call struct {
 // can.
 func Attach(c *stream.Conn, m *Mem, opt Options) (*End, error) {
 	if opt.Workers <= 0 {
-		opt.Workers = 64
+		opt.Workers = slots + 1 // nothing in the ring waits for those before it
 	}
 	e := &End{conn: c, opt: opt, m: m, idle: make(chan struct{}), gone: make(chan struct{}), cnt: opt.Counters, nap: maxSleep}
 	if opt.nap > 0 {
@@ -172,8 +172,13 @@ func (e *End) lie(format string, args ...any) {
 }
 
 // alloc takes a free slot: any of the general ones, or one of the call's rank.
-func (e *End) alloc(rank uint8) int {
-	if i := take(e.frees[:], 0, general); i >= 0 {
+// Calls that keep leave some to others, however long they are stuck.
+func (e *End) alloc(rank uint8, keep bool) int {
+	n := general
+	if keep {
+		n -= spared
+	}
+	if i := take(e.frees[:], 0, n); i >= 0 {
 		return i
 	}
 	if rank < ranks {
@@ -235,7 +240,7 @@ func (e *End) Start(k *stream.Call) bool {
 	if !e.calls || h.Op.Family() == wire.FamLife || !e.enter() {
 		return false
 	}
-	i := e.alloc(h.Rank)
+	i := e.alloc(h.Rank, h.Flags&wire.FlagMutator != 0)
 	if i < 0 {
 		e.cnt.Full.Add(1)
 		e.leave()

@@ -21,6 +21,7 @@ const (
 	reserved = 2   // slots that only calls of one rank take
 	ranks    = 9   // 0 to 8
 	general  = slots - reserved*ranks
+	spared   = 16 // general slots that mutators do not take
 
 	slotSize   = 128      // 64 of header, 64 of our own
 	inlineSize = 16 << 10 // payload area of each slot

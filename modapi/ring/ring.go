@@ -53,7 +53,8 @@ type Options struct {
 	// Own copies the payload of requests before they are served, as for a
 	// handler that believes what it has read.
 	Own bool
-	// Workers bounds the requests served at a time (64).
+	// Workers bounds the requests served at a time (as many as fit in the
+	// ring).
 	Workers int
 	// Counters count; nil: nowhere.
 	Counters *Counters
