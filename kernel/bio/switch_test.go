@@ -25,8 +25,8 @@ type life struct {
 }
 
 func (l life) Geometry(ctx context.Context, _ uint32) (devops.Geom, error) { return l.m.Geometry(ctx) }
-func (life) Open(context.Context, uint32, int) error                      { return nil }
-func (life) Close(context.Context, uint32, int) error                     { return nil }
+func (life) Open(context.Context, uint32, int) error                       { return nil }
+func (life) Close(context.Context, uint32, int) error                      { return nil }
 func (life) Ioctl(context.Context, uint32, uint32, []byte) ([]byte, error) {
 	return nil, abi.ENOTTY
 }
