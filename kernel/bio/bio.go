@@ -107,11 +107,9 @@ type System struct {
 	ending chan struct{} // closed by End
 	end    sync.Once
 
-	// openMu lets one device be opened or closed at a time; disks changes
-	// under both locks. mu is a leaf.
-	openMu sync.Mutex
-	mu     sync.Mutex
-	disks  map[abi.Dev]*Disk
+	mu    sync.Mutex // a leaf
+	disks map[abi.Dev]*Disk
+	locks map[abi.Dev]*openLock // devices that are being opened or closed now
 
 	cnt counters
 }
@@ -126,7 +124,7 @@ type counters struct {
 
 // New makes a block layer without devices.
 func New(o Options) *System {
-	s := &System{o: o, mem: o.Memory, log: o.Log, disks: make(map[abi.Dev]*Disk), ending: make(chan struct{})}
+	s := &System{o: o, mem: o.Memory, log: o.Log, disks: make(map[abi.Dev]*Disk), locks: make(map[abi.Dev]*openLock), ending: make(chan struct{})}
 	if s.mem == nil {
 		s.mem = NewMemory(DefaultMemory)
 	}
@@ -194,7 +192,11 @@ func (s *System) Sync(ctx context.Context) error {
 		if !d.writable.Load() {
 			continue
 		}
-		if err := d.Flush(ctx); err != nil && first == nil {
+		err := d.Flush(ctx)
+		d.mu.Lock()
+		closed := d.closed // meanwhile: its Close has told
+		d.mu.Unlock()
+		if err != nil && !closed && first == nil {
 			first = fmt.Errorf("sync of device %v: %w", d.dev, err)
 		}
 	}

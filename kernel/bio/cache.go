@@ -27,8 +27,8 @@ type Disk struct {
 	unit     int64 // bytes of a cached block
 	maxIO    int64 // bytes of one request, a multiple of unit
 	writable atomic.Bool
-	opens    int      // protected by System.openMu
-	devs     []Device // all opens of the device, protected by System.openMu
+	opens    int      // under lockOpen
+	devs     []Device // all opens of the device, under lockOpen
 
 	mu       sync.Mutex
 	bufs     map[int64]*Buf   // by number

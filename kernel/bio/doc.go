@@ -75,7 +75,7 @@
 //
 // # Locks
 //
-//	System.openMu          opens and closes; held over the driver's
+//	System.lockOpen        opens and closes of one device; held over the driver's
 //	  a Buf held           Getblk; several only in ascending order
 //	    Layered.roundMu    write-outs that are wanted
 //	    Layered.mu         layers; never held over I/O

@@ -42,7 +42,7 @@ func (s *System) Open(ctx context.Context, dev abi.Dev, flags int, opts ...OpenO
 func (s *System) OpenDevice(ctx context.Context, dev abi.Dev, o Device, flags int, opts ...OpenOption) (*Handle, error) {
 	g, err := o.Geometry(ctx)
 	if err == nil {
-		err = checkGeom(g)
+		err = checkGeom(&g)
 	}
 	if err != nil {
 		o.Close(context.WithoutCancel(ctx))
@@ -53,9 +53,15 @@ func (s *System) OpenDevice(ctx context.Context, dev abi.Dev, o Device, flags in
 		o.Close(context.WithoutCancel(ctx))
 		return nil, fmt.Errorf("open of device %v for writing: %w", dev, abi.EROFS)
 	}
-	s.openMu.Lock()
-	defer s.openMu.Unlock()
+	unlock, err := s.lockOpen(ctx, dev)
+	if err != nil {
+		o.Close(context.WithoutCancel(ctx))
+		return nil, err
+	}
+	defer unlock()
+	s.mu.Lock()
 	d := s.disks[dev]
+	s.mu.Unlock()
 	switch {
 	case d == nil:
 		d = newDisk(s, dev, o, g)
@@ -85,23 +91,17 @@ func newDisk(s *System, dev abi.Dev, o Device, g devops.Geom) *Disk {
 	d := &Disk{s: s, dev: dev, geom: g, unit: max(minUnit, int64(g.Sector)),
 		bufs: make(map[int64]*Buf), dirty: make(map[int64]*Buf), writing: make(map[int64]*Buf)}
 	d.q.s, d.q.dev, d.q.depth, d.q.size = s, o, s.o.Depth, g.Size
-	d.maxIO = devops.MaxPhys
-	if g.MaxIO != 0 {
-		d.maxIO = min(d.maxIO, int64(g.MaxIO))
-	}
-	d.maxIO = max(d.maxIO/d.unit*d.unit, d.unit)
+	d.maxIO = max(int64(g.MaxIO)/d.unit*d.unit, d.unit)
 	return d
 }
 
 // checkGeom refuses what a device may not say of itself. A device whose
 // requests are smaller than a cached block is refused as well.
-func checkGeom(g devops.Geom) error {
-	switch {
-	case g.Sector < 512 || g.Sector > 64<<10 || g.Sector&(g.Sector-1) != 0:
-		return fmt.Errorf("sectors of %d bytes: %w", g.Sector, abi.EINVAL)
-	case g.Size < 0 || g.Size%int64(g.Sector) != 0:
-		return fmt.Errorf("%d bytes in sectors of %d: %w", g.Size, g.Sector, abi.EINVAL)
-	case g.MaxIO != 0 && (g.MaxIO%g.Sector != 0 || g.MaxIO < minUnit || g.MaxIO < g.Sector):
+func checkGeom(g *devops.Geom) error {
+	if err := g.Check(); err != nil {
+		return err
+	}
+	if g.MaxIO < minUnit || g.MaxIO < g.Sector {
 		return fmt.Errorf("requests of at most %d bytes: %w", g.MaxIO, abi.EINVAL)
 	}
 	return nil
@@ -148,8 +148,8 @@ func (h *Handle) Close(ctx context.Context) error {
 		return nil
 	}
 	d, s := h.Disk, h.s
-	s.openMu.Lock()
-	defer s.openMu.Unlock()
+	unlock, _ := s.lockOpen(context.WithoutCancel(ctx), d.dev)
+	defer unlock()
 	if d.opens--; d.opens > 0 {
 		return nil
 	}
@@ -171,7 +171,7 @@ func (h *Handle) Close(ctx context.Context) error {
 	if lost > 0 {
 		s.log.Error("blocks that could not be written are lost", "device", d.dev.String(), "blocks", lost, "err", first)
 	}
-	if err := d.drop(ctx, 0, d.geom.Size); err != nil && first == nil {
+	if err := d.drop(context.WithoutCancel(ctx), 0, d.geom.Size); err != nil && first == nil {
 		first = err
 	}
 	s.mu.Lock()
@@ -183,4 +183,37 @@ func (h *Handle) Close(ctx context.Context) error {
 		}
 	}
 	return first
+}
+
+// openLock lets one device be opened or closed at a time: others do not wait
+// for its driver.
+type openLock struct {
+	sem   chan struct{} // one slot
+	users int           // protected by System.mu
+}
+
+// lockOpen waits for it. EINTR, ETIMEDOUT.
+func (s *System) lockOpen(ctx context.Context, dev abi.Dev) (unlock func(), err error) {
+	s.mu.Lock()
+	l := s.locks[dev]
+	if l == nil {
+		l = &openLock{sem: make(chan struct{}, 1)}
+		s.locks[dev] = l
+	}
+	l.users++
+	s.mu.Unlock()
+	leave := func() {
+		s.mu.Lock()
+		if l.users--; l.users == 0 {
+			delete(s.locks, dev)
+		}
+		s.mu.Unlock()
+	}
+	select {
+	case l.sem <- struct{}{}:
+	case <-ctx.Done():
+		leave()
+		return nil, abi.ErrnoOf(ctx.Err())
+	}
+	return func() { <-l.sem; leave() }, nil
 }
