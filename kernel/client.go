@@ -20,6 +20,10 @@ type Proc struct {
 	p atomic.Pointer[proc.Proc] // lwproc_attach changes it
 
 	tell atomic.Pointer[func(abi.Siginfo, bool)] // see OnSignal
+
+	given   atomic.Bool // by lwproc_exec, to another client; set under forks.mu
+	pending bool        // there is a cookie of lwproc_exec; protected by forks.mu
+	closed  bool        // protected by forks.mu
 }
 
 // NewProc makes a process. ESRCH when the kernel does not run.
@@ -56,8 +60,14 @@ func (p *Proc) Pid() int32 { return p.p.Load().Pid }
 // Syscall makes one system call. It ends with EINTR when ctx is cancelled,
 // ETIMEDOUT when ctx's deadline passes, and ESRCH when the process exits.
 func (p *Proc) Syscall(ctx context.Context, num int, a *abi.Sysargs) error {
-	if num == abi.SYS_lwproc_attach {
+	switch num {
+	case abi.SYS_lwproc_attach:
 		return p.attach(ctx, a)
+	case abi.SYS_lwproc_exec:
+		return p.exec(a)
+	}
+	if p.given.Load() {
+		return errGiven
 	}
 	q := p.p.Load()
 	l, err := q.Enter()
@@ -137,6 +147,9 @@ const exitTime = 10 * time.Second
 
 // Close ends the process.
 func (p *Proc) Close() error {
+	if p.closeForExec() {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), exitTime)
 	defer cancel()
 	p.p.Load().Exit(ctx)

@@ -15,14 +15,18 @@ const claimTime = 30 * time.Second
 
 // forks are the children of lwproc_rfork that nobody has become yet.
 type forks struct {
-	mu sync.Mutex
-	m  map[[abi.CookieSize]byte]*forked // protected by mu
+	mu      sync.Mutex
+	m       map[[abi.CookieSize]byte]*forked // protected by mu
+	orphans int                              // processes between two programs, protected by mu
 }
 
 type forked struct {
 	p    *proc.Proc
 	uid  uint32 // real uid of who forked
 	stop func() // the end of waiting
+
+	from *Proc  // lwproc_exec: whose process it is; nil for a child
+	name string // lwproc_exec: of the program
 }
 
 // rfork makes a child that another client of the same user can become. It ends
@@ -58,6 +62,13 @@ func (k *Kernel) claim(cookie [abi.CookieSize]byte) *forked {
 	k.forks.mu.Lock()
 	f := k.forks.m[cookie]
 	delete(k.forks.m, cookie)
+	if f != nil && f.from != nil {
+		f.from.given.Store(true)
+		f.from.pending = false
+		if f.from.closed {
+			k.forks.orphans--
+		}
+	}
 	k.forks.mu.Unlock()
 	if f != nil {
 		f.stop()
@@ -78,7 +89,7 @@ func (p *Proc) attach(ctx context.Context, a *abi.Sysargs) error {
 	cookie := [abi.CookieSize]byte(a.In)
 	k.forks.mu.Lock()
 	f := k.forks.m[cookie]
-	if f != nil && old.Cred().Euid != 0 && old.Cred().Ruid != f.uid {
+	if f != nil && (old.Cred().Euid != 0 && old.Cred().Ruid != f.uid || f.from == p || p.pending || p.given.Load()) {
 		f = nil
 	}
 	k.forks.mu.Unlock()
@@ -101,6 +112,9 @@ func (p *Proc) attach(ctx context.Context, a *abi.Sysargs) error {
 		return abi.ESRCH
 	}
 	old.Exit(ctx)
+	if f.from != nil {
+		k.execed(ctx, f.p, f.name)
+	}
 	a.R[0] = uint64(f.p.Pid)
 	return nil
 }

@@ -246,6 +246,21 @@ func (d *Filedesc) Copy() *Filedesc {
 // Share takes another reference to the table (fd_share).
 func (d *Filedesc) Share() *Filedesc { d.refs.Add(1); return d }
 
+// Shared reports whether several processes have the table.
+func (d *Filedesc) Shared() bool { return d.refs.Load() > 1 }
+
+// CloexecFds lists the descriptors with FD_CLOEXEC.
+func (d *Filedesc) CloexecFds() (fds []int) {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	for fd, f := range d.files {
+		if f != nil && d.cloex[fd/64]&(1<<(fd%64)) != 0 {
+			fds = append(fds, fd)
+		}
+	}
+	return fds
+}
+
 // Release drops a reference; the last one closes every descriptor (fd_free).
 func (d *Filedesc) Release(ctx context.Context) {
 	if d.refs.Add(-1) != 0 {

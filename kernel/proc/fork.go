@@ -52,3 +52,19 @@ func (p *Proc) Rfork(flags int) (*Proc, error) {
 	p.Notes.Each(func(k *event.Knote) { k.Note(abi.NOTE_FORK) })
 	return c, nil
 }
+
+// Execed is what execve(2) does to a process itself: it has another name, its
+// handlers are gone, and who watches it is told (NOTE_EXEC). What is ignored,
+// masked or pending stays so.
+func (p *Proc) Execed(name string) {
+	p.name.Store(&name)
+	p.sigMu.Lock()
+	for sig, a := range p.sig.acts {
+		if a.Handler > abi.SIG_IGN {
+			delete(p.sig.acts, sig)
+		}
+	}
+	p.catches.Store(false)
+	p.sigMu.Unlock()
+	p.Notes.Each(func(k *event.Knote) { k.Note(abi.NOTE_EXEC) })
+}

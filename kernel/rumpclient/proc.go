@@ -3,6 +3,7 @@ package rumpclient
 import (
 	"context"
 	"encoding/binary"
+	"encoding/hex"
 
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
 )
@@ -29,6 +30,33 @@ func (c *Client) Attach(ctx context.Context, k Cookie) (pid int, err error) {
 	a := args()
 	a.In = k[:]
 	return c.run(ctx, abi.SYS_lwproc_attach, "", a)
+}
+
+// Exec begins what exec(2) does: another program of the same user, or this one
+// after execve on the host, takes over the client's process by Attach with the
+// cookie, under the name given, within 30 s. The process then is no longer this
+// client's, whose connection may have ended meanwhile. Descriptors with
+// FD_CLOEXEC are closed and handlers of signals are gone. EBUSY for a process
+// that shares its descriptors, or while a cookie is valid; EINVAL for a bad name.
+func (c *Client) Exec(ctx context.Context, name string) (k Cookie, err error) {
+	n, _, err := c.out(ctx, abi.SYS_lwproc_exec, name, argsPath(name), k[:])
+	if err == nil && n != len(k) {
+		err = answer(abi.SYS_lwproc_exec, name, abi.EINVAL)
+	}
+	return k, err
+}
+
+// String is the cookie as text, for an environment variable: whoever reads it
+// can become the process.
+func (k Cookie) String() string { return hex.EncodeToString(k[:]) }
+
+// ParseCookie reads what String wrote. EINVAL.
+func ParseCookie(s string) (k Cookie, err error) {
+	b, err := hex.DecodeString(s)
+	if err != nil || len(b) != len(k) {
+		return k, abi.EINVAL
+	}
+	return Cookie(b), nil
 }
 
 // Rlimit is struct rlimit; abi.RLIM_INFINITY is no limit.

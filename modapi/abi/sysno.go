@@ -384,6 +384,7 @@ const (
 	SYS_lwproc_attach   = 522 // become the process of a cookie that rfork gave
 	SYS_procstat        = 523 // list the processes
 	SYS_filestat        = 524 // list the open descriptors
+	SYS_lwproc_exec     = 526 // hand the process to another program of the user, by a cookie for lwproc_attach
 )
 
 // Flags of lwproc_rfork: what the child gets of the descriptors, which it shares

@@ -334,6 +334,7 @@ var syscallTab = [SYS_NSYSENT]string{
 	SYS_events:               "events",
 	SYS_lwproc_rfork:         "lwproc_rfork",
 	SYS_lwproc_attach:        "lwproc_attach",
+	SYS_lwproc_exec:          "lwproc_exec",
 	SYS_procstat:             "procstat",
 	SYS_filestat:             "filestat",
 }
