@@ -620,6 +620,9 @@ func TestSigio(t *testing.T) {
 		}
 		fd, err := c.Open(ctx, "/f", abi.O_CREAT|abi.O_RDWR, 0o600)
 		must(t, err)
+		if _, err := c.Fcntl(ctx, fd, abi.F_SETFL, abi.O_ASYNC); err != nil {
+			t.Errorf("O_ASYNC on a regular file: %v", err)
+		}
 		if err := c.Setown(ctx, fd, pid); !errors.Is(err, abi.EINVAL) {
 			t.Errorf("a regular file: %v", err)
 		}

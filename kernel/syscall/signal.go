@@ -179,10 +179,10 @@ func writeSignal(l *proc.Lwp, f *file.File, err error, flags int) {
 	l.Proc.Signal(abi.Siginfo{Signo: sig, Code: abi.SI_NOINFO})
 }
 
-// setAsync turns SIGIO for a file on or off (O_ASYNC). EINVAL for files that are
-// always ready, such as regular ones.
+// setAsync turns SIGIO for a file on or off (O_ASYNC). For files that are always
+// ready, such as regular ones, it does nothing (vn_ioctl).
 func (k *Kernel) setAsync(f *file.File, on bool) error {
-	if on == (f.Flags()&abi.O_ASYNC != 0) {
+	if on == (f.Flags()&abi.O_ASYNC != 0) || on && f.Ops.Selinfo(f) == nil {
 		return nil
 	}
 	if !on {
