@@ -25,6 +25,14 @@
 // so that &http.Transport{DialContext: c.Dial} fetches over the kernel's stack
 // and http.Serve(l, h) serves on it.
 //
+// # Signals, other processes, other kernels
+//
+// Notify has signals of the process sent to a channel; RaiseSignals raises them
+// as the host's in this program. Without either a signal has its default effect,
+// but SIGPIPE and SIGXFSZ are ignored: EPIPE and EFBIG say enough. Rfork makes a
+// child and Exec hands the process on, each by a cookie with which another client
+// Attaches. OpenRetry connects anew when the kernel has gone and come back.
+//
 // # Errors
 //
 // A call that the kernel refuses gives an *Error: the operation, the path, the

@@ -16,6 +16,11 @@
 // to. When the connection ends, by death or otherwise, the contexts of all calls
 // end and Proc.Close closes its descriptors.
 //
+// A process that has signals (Attender) has its client told of them by SIGNAL,
+// which is one-way. The last says that a signal has ended the process, and the
+// connection ends with it. Telling never waits: what a client does not read in
+// time is told once for each signal.
+//
 // # What a hostile client can do
 //
 // To others: nothing. What breaks the rules of a frame or of the sequence above

@@ -115,7 +115,7 @@ func TestSyscallTable(t *testing.T) {
 			t.Errorf("%d: %q, back %d, %v", num, SyscallName(num), got, ok)
 		}
 	}
-	if own != 13 || len(seen) < 300 {
+	if own < 14 || len(seen) < 300 {
 		t.Errorf("%d names, %d of them our own", len(seen), own)
 	}
 }
