@@ -159,6 +159,7 @@ func (k *Kernel) initCore() {
 		k.Msg.Printf("blk: FAULT INJECTION ACTIVE! fail %d/%d. seed %d", n, dev.FailMax, seed)
 	}
 	k.attachPseudo()
+	k.attachEtfs()
 	log := k.Msg.Logger("vfs")
 	k.VFS = vfs.New(vfs.Options{
 		Now:         func() abi.Timespec { return abi.TimespecOf(k.hyp.Now()) },
@@ -211,7 +212,7 @@ func (k *Kernel) initCore() {
 	})
 	k.sys = &syscall.Kernel{
 		VFS: k.VFS, Socket: k.Socket, Dev: k.Dev, Sysctl: k.Sysctl, Evcnt: k.Evcnt, Msg: k.Msg, Procs: k.Procs, Files: k.Files, Pipes: k.Pipes,
-		Auth: k.Auth, Now: k.hyp.Now, Booted: k.boot, Random: k.hyp.Entropy, Reboot: k.requestReboot, SyncBlocks: k.Bio.Sync,
+		Auth: k.Auth, Now: k.hyp.Now, Booted: k.boot, Random: k.hyp.Entropy, Reboot: k.requestReboot, SyncBlocks: k.Bio.Sync, Drvctl: k.drvctl,
 		Rfork: k.rfork, Wmesg: k.wmesg, NoThreads: !k.threads(), Autoload: k.autoloadSyscall,
 		Calls: k.Evcnt.Attach("sysproxy", "syscalls"),
 	}
@@ -270,6 +271,7 @@ func (k *Kernel) initFactions(ctx context.Context, loads *loads) error {
 			return err
 		}
 	}
+	k.attachDevices(ctx)
 	k.step("rootfs")
 	if err := k.mountAll(ctx); err != nil {
 		return err

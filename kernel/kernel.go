@@ -31,6 +31,7 @@ import (
 	"github.com/rumpus-kernel/rumpus/kernel/bio"
 	"github.com/rumpus-kernel/rumpus/kernel/clock"
 	"github.com/rumpus-kernel/rumpus/kernel/dev"
+	"github.com/rumpus-kernel/rumpus/kernel/etfs"
 	"github.com/rumpus-kernel/rumpus/kernel/evcnt"
 	"github.com/rumpus-kernel/rumpus/kernel/file"
 	"github.com/rumpus-kernel/rumpus/kernel/hyper"
@@ -63,6 +64,7 @@ type Options struct {
 	Modules     []modapi.Module                   // bound in this process, attached at boot
 	Props       map[string]modapi.Props           // of these modules, by name
 	Components  []Component                       // plugin instances, started together and attached in the order vfs, net, dev, others
+	Devices     []Device                          // attached before the root file system, in an order that suits them
 	Mounts      []vfs.MountArgs                   // in order; nil and a vfs component: tmpfs on /, devfs on /dev
 	Ifs         []sockops.IfConfig                // nil: lo0
 	Sysctl      map[string]string                 // set at the end of boot
@@ -113,6 +115,7 @@ type Kernel struct {
 	VFS         *vfs.VFS
 	Socket      *socket.Layer
 	Dev         *dev.Switch
+	Etfs        *etfs.Table
 	Bio         *bio.System
 	Sysctl      *sysctl.Tree
 	Evcnt       *evcnt.Set

@@ -58,6 +58,7 @@ func (k *Kernel) Reboot(ctx context.Context, howto int) {
 		within(finiTimeAll, k.Mod.KillAll)
 		within(exitTimeAll, k.endThreads)
 		within(exitTimeAll, k.Procs.Close)
+		k.Etfs.CloseAll()
 		k.end(Panicked)
 		return
 	}
@@ -75,6 +76,7 @@ func (k *Kernel) Reboot(ctx context.Context, howto int) {
 	}
 	k.Bio.End()
 	within(finiTimeAll, k.Mod.FiniAll)
+	k.Etfs.CloseAll()
 	k.doShutdownHooks()
 	within(exitTimeAll, k.endThreads)
 	if howto&abi.RB_HALT != 0 {

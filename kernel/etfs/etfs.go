@@ -33,7 +33,9 @@
 package etfs
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"path"
@@ -459,4 +461,53 @@ func (u *unit) zero(off, n int64, durable bool) error {
 		err = u.f.Sync()
 	}
 	return err
+}
+
+// Config is a Spec as Configure gets it.
+type Config struct {
+	Name     string `json:"name"` // below /dev
+	Host     string `json:"host"`
+	Type     Type   `json:"type,omitempty"`
+	Offset   int64  `json:"offset,omitempty"`
+	Size     int64  `json:"size,omitempty"`
+	ReadOnly bool   `json:"ro,omitempty"`
+	NoLock   bool   `json:"nolock,omitempty"`
+}
+
+var _ devops.Configurer = (*Table)(nil)
+
+// Configure is Register, by a Config in JSON.
+func (t *Table) Configure(ctx context.Context, _ devops.Units, on abi.Dev, arg []byte) (devops.Units, error) {
+	var c Config
+	d := json.NewDecoder(bytes.NewReader(arg))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&c); err != nil || on != abi.NoDev {
+		return devops.Units{}, fmt.Errorf("etfs: the argument is a name and a path on the host (%v): %w", err, abi.EINVAL)
+	}
+	key := DirDev + "/" + c.Name
+	if err := t.Register(ctx, Spec{Key: key, Host: c.Host, Type: c.Type, Offset: c.Offset, Size: c.Size, ReadOnly: c.ReadOnly, NoLock: c.NoLock}); err != nil {
+		return devops.Units{}, err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for n, u := range t.units {
+		if u.node == c.Name {
+			return devops.Units{First: n, Count: 1}, nil
+		}
+	}
+	return devops.Units{}, fmt.Errorf("etfs %s: taken away meanwhile: %w", key, abi.ENXIO)
+}
+
+// Unconfigure is Remove. By force, who has it open gets ENXIO.
+func (t *Table) Unconfigure(_ context.Context, us devops.Units, force bool) error {
+	u, err := t.unit(us.First)
+	if err != nil {
+		return err
+	}
+	if force {
+		t.mu.Lock()
+		u.opens = 0
+		t.mu.Unlock()
+	}
+	return t.Remove(u.spec.Key)
 }

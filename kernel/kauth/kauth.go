@@ -75,6 +75,7 @@ const (
 	Access       Action = "access"     // vnode scope
 	Autoload     Action = "autoload"   // a module for whoever wants what it has
 	Chsysflags   Action = "chsysflags" // change the system flags of files
+	Drvctl       Action = "drvctl"     // attach and detach devices, look at what they hold
 	RawIO        Action = "rawio"      // device scope: open a device; DevArg
 )
 

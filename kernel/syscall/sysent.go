@@ -55,6 +55,7 @@ var sysent = [abi.SYS_MINMODULE]fn{
 	abi.SYS___sigaction_sigtramp: sysSigaction, abi.SYS_sigprocmask: sysSigprocmask, abi.SYS_sigpending: sysSigpending,
 	abi.SYS_sigsuspend: sysSigsuspend, abi.SYS___sigtimedwait: sysSigtimedwait,
 	abi.SYS_procstat: sysProcstat, abi.SYS_filestat: sysFilestat,
+	abi.SYS_drvctl:    sysDrvctl,
 	abi.SYS__lwp_self: sysLwpSelf, abi.SYS_lwproc_rfork: sysLwprocRfork,
 	abi.SYS_issetugid: sysZero, abi.SYS_clock_gettime: sysClockGettime, abi.SYS_getrandom: sysGetrandom,
 	abi.SYS_reboot: sysReboot, abi.SYS_modctl: sysModctl, abi.SYS_modstat: sysModstat,

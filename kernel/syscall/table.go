@@ -54,6 +54,8 @@ type Kernel struct {
 	Booted time.Time
 	Random func(p []byte)
 	Reboot func(howto int) // begins a reboot; returns at once
+	// Drvctl serves drvctl, of who may; nil: ENOSYS.
+	Drvctl func(ctx context.Context, a *abi.Sysargs) ([]byte, error)
 	// SyncBlocks writes what the caches of block devices have; nil: there are none.
 	SyncBlocks func(ctx context.Context) error
 	Rfork      func(l *proc.Lwp, flags int) (pid int32, cookie [abi.CookieSize]byte, err error)

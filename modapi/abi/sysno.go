@@ -384,7 +384,17 @@ const (
 	SYS_lwproc_attach   = 522 // become the process of a cookie that rfork gave
 	SYS_procstat        = 523 // list the processes
 	SYS_filestat        = 524 // list the open descriptors
+	SYS_drvctl          = 525 // attach, detach and list block devices; DRV_*
 	SYS_lwproc_exec     = 526 // hand the process to another program of the user, by a cookie for lwproc_attach
+)
+
+// What drvctl does, its first argument (after drvctl(4), whose commands have
+// other arguments).
+const (
+	DRV_LIST   = 1 // Out: a JSON array of block devices
+	DRV_ATTACH = 2 // Path: driver, and node that it stands on or ""; In: the driver's argument; Out: a JSON array of new nodes
+	DRV_DETACH = 3 // Path: node; A[1]: 1 = by force
+	DRV_PROBE  = 4 // Path: node; Out: what it holds, a JSON object
 )
 
 // Flags of lwproc_rfork: what the child gets of the descriptors, which it shares

@@ -337,4 +337,5 @@ var syscallTab = [SYS_NSYSENT]string{
 	SYS_lwproc_exec:          "lwproc_exec",
 	SYS_procstat:             "procstat",
 	SYS_filestat:             "filestat",
+	SYS_drvctl:               "drvctl",
 }
