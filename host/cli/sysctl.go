@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/pflag"
 
@@ -182,7 +184,7 @@ func messages(s string) []message {
 var vmstatVerb = &verb{
 	name: "vmstat", group: groupKernel, synopsis: []string{"-e [-v]"}, max: 0,
 	short:    "show the kernel's event counters",
-	long:     []string{"Shows how often each event that the kernel and its modules count has happened; those that never did, only with -v."},
+	long:     []string{"Shows how often each event that the kernel and its modules count has happened since the kernel was booted, how often a second, and the type of the event (misc, intr, trap); those that never did, only with -v.", "--json is an array of objects with group, name, count and type."},
 	examples: []example{{"rumpus vmstat -e --json", "All counters, for a program."}},
 	setup: func(fs *pflag.FlagSet) runFunc {
 		events := fs.BoolP("events", "e", false, "event counters")
@@ -202,13 +204,14 @@ var vmstatVerb = &verb{
 			if c.json {
 				return writeJSON(c.out, rows)
 			}
-			lines := [][]string{{"event", "total"}}
+			up := uptime(ctx, k)
+			lines := [][]string{{"event", "total", "rate", "type"}}
 			for _, r := range rows {
 				if r.Count > 0 || *verbose {
-					lines = append(lines, []string{c.show(r.Group + " " + r.Name), fmt.Sprint(r.Count)})
+					lines = append(lines, []string{c.show(r.Group + " " + r.Name), fmt.Sprint(r.Count), fmt.Sprint(r.Count / up), dash(c.show(r.Type))})
 				}
 			}
-			table(c.out, "lr", lines)
+			table(c.out, "lrrl", lines)
 			return nil
 		}
 	},
@@ -219,6 +222,20 @@ type counter struct {
 	Group string `json:"group"`
 	Name  string `json:"name"`
 	Count uint64 `json:"count"`
+	Type  string `json:"type"`
+}
+
+// uptime is how long the kernel has run in seconds, at least 1.
+func uptime(ctx context.Context, k *rumpclient.Client) uint64 {
+	text, err := k.Sysctl(ctx, "kern.boottime")
+	if err != nil {
+		return 1
+	}
+	boot, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		return 1
+	}
+	return uint64(max(1, time.Now().Unix()-boot))
 }
 
 // counters reads kern.evcnt, which is a JSON array.
