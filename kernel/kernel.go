@@ -136,6 +136,7 @@ type Kernel struct {
 	Ksyms       *ksyms.Table
 	Iostat      *iostat.Set
 	securelevel *kauth.Securelevel // nil: not asked for
+	extensions  *kauth.Extensions  // nil: not asked for
 
 	mu         sync.Mutex
 	state      State    // protected by mu

@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/rumpus-kernel/rumpus/kernel/kauth"
@@ -10,7 +11,7 @@ import (
 )
 
 // Secmodels are the security models that Options.Secmodels can name.
-var Secmodels = []string{"suser", "securelevel"}
+var Secmodels = []string{"suser", "securelevel", "extensions"}
 
 // startSecmodels registers the security models of the options.
 func (k *Kernel) startSecmodels() {
@@ -25,6 +26,8 @@ func (k *Kernel) startSecmodels() {
 			k.Auth.Suser()
 		case "securelevel":
 			k.securelevel, _ = k.Auth.Securelevel()
+		case "extensions":
+			k.extensions, _ = k.Auth.Extensions()
 		}
 	}
 }
@@ -33,7 +36,7 @@ func (k *Kernel) startSecmodels() {
 func (k *Kernel) checkSecmodels() error {
 	seen := map[string]bool{}
 	for _, n := range k.o.Secmodels {
-		if n != "suser" && n != "securelevel" || seen[n] {
+		if !slices.Contains(Secmodels, n) || seen[n] {
 			return fmt.Errorf("secmodel %q is unknown or twice there: %w", n, abi.EINVAL)
 		}
 		seen[n] = true
@@ -49,8 +52,14 @@ func (k *Kernel) secmodelNodes() []sysctl.Node {
 	}
 	var nodes []sysctl.Node
 	for _, m := range models {
-		title := map[string]string{"suser": "Traditional NetBSD: Superuser", "securelevel": "Traditional NetBSD: Securelevel"}[m]
+		title := map[string]string{"suser": "Traditional NetBSD: Superuser", "securelevel": "Traditional NetBSD: Securelevel", "extensions": "Traditional NetBSD: Extensions"}[m]
 		nodes = append(nodes, sysctl.Node{Name: "security.models." + m + ".name", Type: sysctl.TypeString, Desc: "Name of the security model", Get: sysctl.Const(title)})
+	}
+	if e := k.extensions; e != nil {
+		for _, name := range []string{"security.curtain", "security.models.extensions.curtain"} {
+			nodes = append(nodes, sysctl.Node{Name: name, Type: sysctl.TypeBool, Desc: "Curtain information about objects to users not owning them",
+				Get: boolean(e.Curtain), Set: setBoolean(e.SetCurtain)})
+		}
 	}
 	if s := k.securelevel; s != nil {
 		get := func() string { return strconv.Itoa(s.Level()) }

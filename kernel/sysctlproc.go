@@ -21,8 +21,8 @@ const fileTimeout = 5 * time.Second
 // processes and files, which here are the JSON of procstat and filestat, and
 // times.
 func (k *Kernel) procTables() []sysctl.Node {
-	procs := func() string {
-		b, _ := k.sys.ProcsJSON()
+	procs := func(c *abi.Caller) string {
+		b, _ := k.sys.ProcsJSON(c)
 		return string(b)
 	}
 	files := func(c *abi.Caller) string {
@@ -32,8 +32,8 @@ func (k *Kernel) procTables() []sysctl.Node {
 		return string(b)
 	}
 	return []sysctl.Node{
-		{Name: "kern.proc", Type: sysctl.TypeStruct, Desc: "System-wide process information, as JSON", Get: procs, Large: true},
-		{Name: "kern.proc2", Type: sysctl.TypeStruct, Desc: "Machine-independent process information, as JSON", Get: procs, Large: true},
+		{Name: "kern.proc", Type: sysctl.TypeStruct, Desc: "System-wide process information, as JSON", GetFor: procs, Large: true},
+		{Name: "kern.proc2", Type: sysctl.TypeStruct, Desc: "Machine-independent process information, as JSON", GetFor: procs, Large: true},
 		{Name: "kern.file", Type: sysctl.TypeStruct, Desc: "System open file table, as JSON", GetFor: files, Large: true},
 		{Name: "kern.file2", Type: sysctl.TypeStruct, Desc: "System open file table, as JSON", GetFor: files, Large: true},
 		{Name: "kern.ntptime", Type: sysctl.TypeStruct, Desc: "Kernel clock values for NTP", Get: k.getNtptime},

@@ -28,7 +28,7 @@ var classes = map[string]bool{"vfs": true, "net": true, "dev": true}
 var levels = []string{"trace", "debug", "info", "warn", "error", "off"}
 
 // secmodels are the security models this version of the kernel has.
-var secmodels = []string{"suser", "securelevel"}
+var secmodels = []string{"suser", "securelevel", "extensions"}
 
 var (
 	componentRE = regexp.MustCompile(`^[a-z][a-z0-9_]{0,30}$`)

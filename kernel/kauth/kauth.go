@@ -69,6 +69,7 @@ const (
 	KeventFilter Action = "kevent"     // process scope: watch another one's process
 	Setlogin     Action = "setlogin"   // process scope
 	Signal       Action = "signal"     // process scope: send one; SignalArg
+	CanSee       Action = "cansee"     // process scope: know of a process; its *abi.Cred
 	PrivPort     Action = "privport"   // network scope: bind below 1024
 	Ifconfig     Action = "ifconfig"   // network scope
 	RawSock      Action = "rawsock"    // network scope
@@ -131,12 +132,13 @@ type Auth struct {
 
 type entry struct{ fn Listener }
 
-// New makes an Auth without models. It has two listeners. That of devices: their
+// New makes an Auth without models. It has three listeners. That of devices: their
 // nodes' permissions say who may open them, so it allows (NetBSD's
-// rawio_listener_cb). And that of signals.
+// rawio_listener_cb). That of signals. And that of seeing processes.
 func New() *Auth {
 	a := new(Auth)
 	a.Listen(Process, signals)
+	a.Listen(Process, seen)
 	a.Listen(Device, func(_ *abi.Cred, act Action, _ any) Decision {
 		if act == RawIO {
 			return Allow

@@ -6,6 +6,7 @@ import (
 	"sort"
 
 	"github.com/rumpus-kernel/rumpus/kernel/file"
+	"github.com/rumpus-kernel/rumpus/kernel/kauth"
 	"github.com/rumpus-kernel/rumpus/kernel/proc"
 	"github.com/rumpus-kernel/rumpus/kernel/vfs"
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
@@ -27,18 +28,27 @@ type procRow struct {
 	Name  string `json:"name"`
 }
 
-// byPid lists the processes.
-func (k *Kernel) byPid() []*proc.Proc {
+// sees reports whether c may know of a process.
+func (k *Kernel) sees(c *abi.Caller, p *proc.Proc) bool {
+	return k.Auth.Authorize(kauth.Process, c.Cred, kauth.CanSee, p.Cred()) == nil
+}
+
+// byPid lists the processes that c may see.
+func (k *Kernel) byPid(c *abi.Caller) []*proc.Proc {
 	var ps []*proc.Proc
-	k.Procs.Each(func(p *proc.Proc) { ps = append(ps, p) })
+	k.Procs.Each(func(p *proc.Proc) {
+		if k.sees(c, p) {
+			ps = append(ps, p)
+		}
+	})
 	sort.Slice(ps, func(i, j int) bool { return ps[i].Pid < ps[j].Pid })
 	return ps
 }
 
 // sysProcstat lists the processes as a JSON array, by pid; Lwps are the system
 // calls in progress, the one that asks included.
-func sysProcstat(_ context.Context, k *Kernel, _ *proc.Lwp, a *abi.Sysargs) error {
-	b, err := k.ProcsJSON()
+func sysProcstat(_ context.Context, k *Kernel, l *proc.Lwp, a *abi.Sysargs) error {
+	b, err := k.ProcsJSON(l.Caller())
 	if err != nil {
 		return err
 	}
@@ -46,9 +56,9 @@ func sysProcstat(_ context.Context, k *Kernel, _ *proc.Lwp, a *abi.Sysargs) erro
 }
 
 // ProcsJSON is what procstat answers, and kern.proc.
-func (k *Kernel) ProcsJSON() ([]byte, error) {
+func (k *Kernel) ProcsJSON(c *abi.Caller) ([]byte, error) {
 	rows := []procRow{}
-	for _, p := range k.byPid() {
+	for _, p := range k.byPid(c) {
 		c := p.Cred()
 		r := procRow{Pid: p.Pid, Ppid: p.Ppid(), Pgid: p.Pgid(), Sid: p.Sid(), Uid: c.Euid, Gid: c.Egid, State: p.State(), Lwps: p.NLwps(), Login: p.Login(), Name: p.Name()}
 		p.Fd.Each(func(int, *file.File) { r.Files++ })
@@ -83,9 +93,12 @@ type fileRow struct {
 // sysFilestat lists the open descriptors of process A[0], or of all if that is
 // -1, as a JSON array. ESRCH.
 func sysFilestat(ctx context.Context, k *Kernel, l *proc.Lwp, a *abi.Sysargs) error {
-	ps := k.byPid()
+	ps := k.byPid(l.Caller())
 	if pid := a.Int(0); pid >= 0 {
 		p, err := k.Procs.Find(int32(min(pid, 1<<31-1)))
+		if err == nil && !k.sees(l.Caller(), p) {
+			err = abi.ESRCH
+		}
 		if err != nil {
 			return err
 		}
@@ -100,7 +113,7 @@ func sysFilestat(ctx context.Context, k *Kernel, l *proc.Lwp, a *abi.Sysargs) er
 
 // FilesJSON is what filestat answers of all processes, and kern.file.
 func (k *Kernel) FilesJSON(ctx context.Context, c *abi.Caller) ([]byte, error) {
-	return k.filesJSON(ctx, c, k.byPid())
+	return k.filesJSON(ctx, c, k.byPid(c))
 }
 
 func (k *Kernel) filesJSON(ctx context.Context, c *abi.Caller, ps []*proc.Proc) ([]byte, error) {
