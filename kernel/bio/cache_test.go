@@ -216,9 +216,17 @@ func TestDirtyLimit(t *testing.T) {
 	}
 }
 
-// TestWriteBehind: what is dirty is written some time without anybody asking.
+// TestWriteBehind: what is dirty is written some time without anybody asking,
+// and tried again when the device refuses.
 func TestWriteBehind(t *testing.T) {
 	m := wlog.NewMem(1<<20, 512)
+	var tries atomic.Int64
+	m.Fault = func(b *devops.Buf) error {
+		if b.Flags&devops.BWrite != 0 && tries.Add(1) < 3 {
+			return abi.EIO
+		}
+		return nil
+	}
 	wrote := make(chan struct{}, 16)
 	m.After = func(b *devops.Buf) error {
 		if b.Flags&devops.BWrite != 0 {

@@ -66,7 +66,7 @@ func layersModel(t *testing.T, o bio.LayerOptions, sector uint32) {
 	ck := bytes.Clone(cur)
 	rnd := rand.New(rand.NewPCG(7, uint64(sector)))
 	ckpts := abi.Ckpt(0)
-	for i := range 1500 {
+	for i := range 800 {
 		off := rnd.Int64N(size/int64(sector)) * int64(sector)
 		n := min((1+rnd.Int64N(24))*int64(sector), size-off)
 		switch k := rnd.IntN(40); {

@@ -23,6 +23,11 @@ func (d *Disk) behindLocked() {
 		d.kickLocked()
 		return
 	}
+	d.armLocked()
+}
+
+// armLocked has the flusher start after a while.
+func (d *Disk) armLocked() {
 	if d.timer == nil && d.s.o.Callouts != nil {
 		d.timer = d.s.o.Callouts.New(func() {
 			d.mu.Lock()
@@ -51,7 +56,10 @@ func (d *Disk) kickLocked() {
 		err := d.writeback(context.Background())
 		d.mu.Lock()
 		d.flushing = false
-		if err == nil && len(d.dirty) >= d.dirtyLow() {
+		switch {
+		case err != nil && !d.closed:
+			d.armLocked() // and tries again
+		case len(d.dirty) >= d.dirtyLow():
 			d.kickLocked()
 		}
 		d.calmLocked()
