@@ -32,7 +32,8 @@
 // gives them (dirList), and pages: with CapKpages the pages
 // here are the contents; with a Pager they are a cache of it. Sizes and times
 // that change by reads and writes of cached pages are kept in the vnode and
-// written back by Setattr at last close, fsync, sync and reclaim. Of any other
+// written back by Setattr at last close (with CapKpages later: nobody else needs
+// them), fsync, sync and reclaim. Of any other
 // file system nothing is cached, every question goes through. CapAuthz asks the
 // file system for permission too, and so nothing is cached.
 //
