@@ -53,6 +53,10 @@ import (
 // answer.
 const kdfTime = 15 * time.Second
 
+// sign is how often a derivation gives a sign of life: a process that says
+// nothing for 30 s is taken for dead, and a slow machine may need longer.
+const sign = 5 * time.Second
+
 // New makes the module "cgd" (class driver).
 func New() modapi.Module { return &module{} }
 
@@ -79,7 +83,7 @@ func (m *module) Init(_ context.Context, k modapi.Kernel, _ modapi.Reason, p mod
 	if p["cgd"] != nil {
 		return fmt.Errorf("cgd has no properties: units are attached with their keys while the kernel runs: %w", abi.EINVAL)
 	}
-	d := &driver{k: k, kdf: make(chan struct{}, 1)}
+	d := &driver{k: k, kdf: make(chan struct{}, 1), sign: sign}
 	dev, err := k.AttachBlk("cgd", d)
 	if err != nil {
 		return fmt.Errorf("attach cgd: %w", err)
@@ -113,6 +117,7 @@ type driver struct {
 	k   modapi.Kernel
 	dev abi.Dev // unit 0
 
+	sign  time.Duration
 	kdf   chan struct{} // holds one token while a key is derived
 	mu    sync.Mutex
 	units [cgdio.MaxUnits]atomic.Pointer[unit] // changed under mu
@@ -282,10 +287,33 @@ func (d *driver) attach(ctx context.Context, n uint32, on abi.Dev, r *cgdio.Requ
 	case <-ctx.Done():
 		return nil, fmt.Errorf("another unit is being attached: %w", abi.ErrnoOf(ctx.Err()))
 	}
+	defer d.signs(n)()
 	if r.Kind == cgdio.LUKS {
 		return newLUKS(ctx, low, &lg, on, r)
 	}
 	return newCGD(ctx, low, &lg, on, r)
+}
+
+// signs gives signs of life until the function that it answers is called.
+func (d *driver) signs(n uint32) (stop func()) {
+	done := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		t := time.NewTicker(d.sign)
+		defer t.Stop()
+		for {
+			select {
+			case <-t.C:
+				d.k.Log().Info("cgd: deriving a key", "unit", n)
+			case <-done:
+				return
+			}
+		}
+	})
+	return func() {
+		close(done)
+		wg.Wait()
+	}
 }
 
 // Unconfigure detaches a unit. EBUSY: it is open, and force is not said; ENXIO.

@@ -13,7 +13,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
+	"go.uber.org/goleak"
 	xxts "golang.org/x/crypto/xts"
 
 	_ "github.com/rumpus-kernel/rumpus/kernel/modproxy/modproxytest" // the bindings over stream and ring
@@ -516,5 +518,16 @@ func TestDetach(t *testing.T) {
 	p := make([]byte, 512)
 	if err := r.do(devops.BRead, 11, 0, p); err != nil || p[0] != 1 || p[511] != 1 {
 		t.Errorf("what was written before is not read after: %v", err)
+	}
+}
+
+// TestSigns: a long derivation gives signs of life, and none afterwards.
+func TestSigns(t *testing.T) {
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	r := newRig(t, newDisk(1<<20, 512))
+	r.d.sign = time.Millisecond
+	r.must(req("algorithm aes-xts; keygen pkcs5_pbkdf2/sha1 {iterations 300000; salt AAAAgMoHiYonye6KogdYJAobCHE=;};", "pass"))
+	if logs := strings.Join(r.k.Logs(), "\n"); !strings.Contains(logs, "deriving a key") {
+		t.Errorf("no sign of life: %s", logs)
 	}
 }
