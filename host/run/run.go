@@ -179,6 +179,7 @@ func (h *host) kernelOptions() kernel.Options {
 		o.RestartWait = max(o.RestartWait, comp.Restart.Wait)
 		o.LoadTimeout = max(o.LoadTimeout, comp.StartTimeout+5*time.Second)
 	}
+	o.Devices = devices(c)
 	for _, m := range c.Mounts {
 		o.Mounts = append(o.Mounts, mountArgs(m))
 	}
@@ -275,6 +276,12 @@ func (h *host) run(ctx context.Context) int {
 		return ExitOK
 	}
 
+	ways, err := h.startExports(bootCtx)
+	if err != nil {
+		h.closeExports(ways)
+		h.k.Reboot(context.Background(), 0)
+		return h.fail(err)
+	}
 	serveCtx, stopServing := context.WithCancel(context.Background())
 	defer stopServing()
 	served := make(chan struct{})
@@ -287,6 +294,7 @@ func (h *host) run(ctx context.Context) int {
 	stop := func() {
 		stopServing()
 		<-served
+		h.closeExports(ways)
 	}
 	if h.o.booted != nil {
 		h.o.booted(h.k)

@@ -2,10 +2,14 @@ package supervise
 
 import (
 	"context"
+	"errors"
 	"net"
 	"os"
 	"path"
 	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
 )
@@ -36,15 +40,33 @@ func parseConnect(arg string) (network, addr, why string) {
 	return network, addr, ""
 }
 
+// dialErrno is our number for an error of a dial.
+func dialErrno(err error) abi.Errno {
+	var e syscall.Errno
+	errors.As(err, &e)
+	switch e {
+	case unix.ENOENT, unix.ECONNREFUSED:
+		return abi.ECONNREFUSED // ENOENT is for grants that are not there
+	case unix.ETIMEDOUT:
+		return abi.ETIMEDOUT
+	case unix.EHOSTUNREACH:
+		return abi.EHOSTUNREACH
+	case unix.ENETUNREACH:
+		return abi.ENETUNREACH
+	case unix.EADDRNOTAVAIL:
+		return abi.EADDRNOTAVAIL
+	case unix.EAGAIN:
+		return abi.EAGAIN // a unix socket with a full backlog
+	}
+	return grantErrno(err)
+}
+
 // dialGrant makes one connection for a component.
 func dialGrant(ctx context.Context, network, addr string) (*os.File, error) {
 	var d net.Dialer
 	c, err := d.DialContext(ctx, network, addr)
 	if err != nil {
-		if e := grantErrno(err); e != abi.ENOENT {
-			return nil, e
-		}
-		return nil, abi.ECONNREFUSED // ENOENT is for grants that are not there
+		return nil, dialErrno(err)
 	}
 	defer c.Close()
 	switch c := c.(type) {
