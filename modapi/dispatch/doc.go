@@ -21,7 +21,6 @@
 //
 //	mod.life       one life operation at a time; held over the module's Init and Fini
 //	notes.sendMu   one sender at a time; held over writes to the stream
-//	  notes.mu     edges, counters and log lines to be sent; leaf, held while
-//	               an edge is put into the ring, which never waits
+//	  notes.mu     edges, counters and log lines to be sent; leaf
 //	Server.mu      tables; leaf, never held over a call of a module
 package dispatch

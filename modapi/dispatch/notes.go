@@ -13,21 +13,16 @@ import (
 	"github.com/rumpus-kernel/rumpus/modapi/wire"
 )
 
-// notes collects what is told to the kernel without waiting. An edge goes by
-// the ring at once, if there is one and it has room: netstack's goroutine puts
-// it there itself. The rest is sent by one goroutine. Edges of one socket or
-// device that wait for it are merged, so that there is room for all of them and
-// none is lost; log lines beyond maxLog are dropped and counted.
+// notes collects what is told to the kernel without waiting, and sends it by
+// one goroutine. Edges of one socket or device are merged, so that there is
+// room for all of them and none is lost; log lines beyond maxLog are dropped
+// and counted. It goes by the stream: package ring's README says why edges are
+// not better off in the ring.
 type notes struct {
 	kick   chan struct{}
 	sendMu sync.Mutex // one sender at a time: counters must not run backwards
 
 	mu       sync.Mutex
-	conn     *stream.Conn // since run
-	sock     [1]sockops.Ready
-	dev      [1]devops.Ready
-	buf      []byte
-	iov      [1][]byte
 	socks    map[abi.SockID]abi.PollEvents
 	devs     map[abi.Dev]abi.PollEvents
 	lines    []line
@@ -66,38 +61,16 @@ func (n *notes) wake() {
 
 func (n *notes) ready(r sockops.Ready) {
 	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.conn != nil && n.conn.Fast() != nil {
-		n.sock[0] = sockops.Ready{Sock: r.Sock, Events: r.Events | n.socks[r.Sock]}
-		n.buf = (&wire.ReadyMsg{Edges: n.sock[:]}).Append(n.buf[:0])
-		if n.try(wire.OpReady) {
-			delete(n.socks, r.Sock)
-			return
-		}
-	}
 	n.socks[r.Sock] |= r.Events
+	n.mu.Unlock()
 	n.wake()
 }
 
 func (n *notes) devReady(r devops.Ready) {
 	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.conn != nil && n.conn.Fast() != nil {
-		n.dev[0] = devops.Ready{Dev: r.Dev, Events: r.Events | n.devs[r.Dev]}
-		n.buf = (&wire.DevReadyMsg{Edges: n.dev[:]}).Append(n.buf[:0])
-		if n.try(wire.OpDevReady) {
-			delete(n.devs, r.Dev)
-			return
-		}
-	}
 	n.devs[r.Dev] |= r.Events
+	n.mu.Unlock()
 	n.wake()
-}
-
-// try sends the message in buf by the ring. Preconditions: mu is held.
-func (n *notes) try(op wire.Op) bool {
-	n.iov[0] = n.buf
-	return n.conn.TrySend(op, 0, nil, n.iov[:])
 }
 
 func (n *notes) log(mod int, text []byte) {
@@ -140,9 +113,6 @@ func (n *notes) flush(c *stream.Conn) {
 
 // run sends until the connection ends.
 func (n *notes) run(c *stream.Conn, period time.Duration) {
-	n.mu.Lock()
-	n.conn = c
-	n.mu.Unlock()
 	t := time.NewTicker(period)
 	defer t.Stop()
 	for {
@@ -207,16 +177,11 @@ func (n *notes) send(c *stream.Conn) {
 	}
 	n.mu.Unlock()
 
-	edges := func(op wire.Op, msg []byte) {
-		if !c.TrySend(op, 0, nil, abi.IovOf(msg)) {
-			c.Send(op, 0, nil, abi.IovOf(msg))
-		}
-	}
 	if len(socks.Edges) > 0 {
-		edges(wire.OpReady, socks.Append(nil))
+		c.Send(wire.OpReady, 0, nil, abi.IovOf(socks.Append(nil)))
 	}
 	if len(devs.Edges) > 0 {
-		edges(wire.OpDevReady, devs.Append(nil))
+		c.Send(wire.OpDevReady, 0, nil, abi.IovOf(devs.Append(nil)))
 	}
 	for mod, m := range evcnts {
 		c.Send(wire.OpEvcnt, uint64(mod), nil, abi.IovOf(m.Append(nil)))
