@@ -22,6 +22,9 @@ func (c *Config) consistent() *fault {
 			return faultf(append(at, "enabled"), "false, but the component is essential")
 		}
 	}
+	if err := c.checkDevices(); err != nil {
+		return err
+	}
 	if err := c.checkNBD(); err != nil {
 		return err
 	}
@@ -50,6 +53,37 @@ func (c *Config) consistent() *fault {
 			return faultf(append(at, "instance"), "no component %s%s", shown(m.Instance), among(m.Instance, sortedKeys(c.Components)))
 		case comp.Class != "vfs":
 			return faultf(append(at, "instance"), "component %s is of class %s, wanted vfs", m.Instance, comp.Class)
+		}
+	}
+	return nil
+}
+
+// checkDevices checks that each device is one thing, and has no keys of another.
+func (c *Config) checkDevices() *fault {
+	for _, name := range sortedKeys(c.Devices) {
+		d := c.Devices[name]
+		at := []string{"devices", name}
+		unit, isMd := strings.CutPrefix(name, "md")
+		_, err := strconv.ParseUint(unit, 10, 8)
+		switch {
+		case d.Etfs != "" && d.Md != (Size{}):
+			return faultf(append(at, "md"), "the device has etfs already, and can be one of the two only")
+		case d.Etfs == "" && d.Md == (Size{}):
+			return faultf(at, "nothing that it is (wanted etfs, a disk image of the host, or md, a size)")
+		case d.Md != (Size{}) && (!isMd || err != nil || unit != "0" && unit[0] == '0'):
+			return faultf(at, "disks in memory are called md0 to md255")
+		case d.Etfs == "" && (d.Offset != (Size{}) || d.Size != (Size{}) || d.RO || d.Nolock):
+			return faultf(at, "offset, size, ro and nolock are for etfs only")
+		case d.Offset.Percent != 0:
+			return faultf(append(at, "offset"), "got a percentage, wanted bytes")
+		case d.Size.Percent != 0:
+			return faultf(append(at, "size"), "got a percentage, wanted bytes")
+		case d.Md.Percent != 0:
+			return faultf(append(at, "md"), "got a percentage, wanted bytes")
+		case d.Offset.Bytes%512 != 0:
+			return faultf(append(at, "offset"), "got %d, wanted a multiple of 512", d.Offset.Bytes)
+		case d.Size.Bytes%512 != 0:
+			return faultf(append(at, "size"), "got %d, wanted a multiple of 512", d.Size.Bytes)
 		}
 	}
 	return nil

@@ -62,7 +62,7 @@ func builtin() *Config {
 			{Dir: "/", Type: "tmpfs", Options: map[string]any{}},
 			{Dir: "/dev", Type: "devfs", Options: map[string]any{}},
 		},
-		Devices:    map[string]any{},
+		Devices:    map[string]Device{},
 		Interfaces: map[string]Interface{"lo0": {}},
 		Exports:    Exports{Fuse: []any{}, NineP: []any{}, SFTP: []any{}, NBD: []NBD{}, Socks: []any{}},
 		Log:        Log{Level: "warn"},

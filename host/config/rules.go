@@ -32,6 +32,7 @@ var secmodels = []string{"suser", "securelevel", "extensions"}
 
 var (
 	componentRE = regexp.MustCompile(`^[a-z][a-z0-9_]{0,30}$`)
+	deviceRE    = regexp.MustCompile(`^[a-z][a-z0-9_]{0,19}$`)
 	fstypeRE    = regexp.MustCompile(`^[a-z0-9][a-z0-9_]{0,30}$`)
 	sysctlRE    = regexp.MustCompile(`^[a-zA-Z0-9_-]+(\.[a-zA-Z0-9_-]+)+$`)
 	hostRE      = regexp.MustCompile(`^[a-zA-Z0-9_]([a-zA-Z0-9_.-]{0,253}[a-zA-Z0-9_])?$`)
@@ -216,8 +217,11 @@ var keyRules = map[string]func(name string) error{
 		}
 		return nil
 	},
-	"device": func(string) error {
-		return errors.New("block devices are not supported by this version")
+	"device": func(s string) error {
+		if !deviceRE.MatchString(s) || strings.Contains(s, "__") {
+			return errors.New("bad device name (wanted a small letter, then at most 19 small letters, digits or single underscores)")
+		}
+		return nil
 	},
 	"sysctl": func(s string) error {
 		if !sysctlRE.MatchString(s) || len(s) > 255 {

@@ -14,8 +14,8 @@ type Config struct {
 	Server     Server               `koanf:"server"`
 	Components map[string]Component `koanf:"components" keys:"component"`
 	Mounts     []Mount              `koanf:"mounts" rule:"mounts"`
-	// Devices is always empty: this version has no block devices of its own.
-	Devices    map[string]any       `koanf:"devices" free:"device"`
+	// Devices are block devices, by the names of their nodes in /dev.
+	Devices    map[string]Device    `koanf:"devices" keys:"device"`
 	Interfaces map[string]Interface `koanf:"interfaces" keys:"interface"`
 	Exports    Exports              `koanf:"exports"`
 	Log        Log                  `koanf:"log"`
@@ -105,6 +105,25 @@ type Restart struct {
 type Sandbox struct {
 	// MayMiss is always empty in this version.
 	MayMiss []string `koanf:"may-miss" rule:"may-miss"`
+}
+
+// Device is a block device that is attached at boot: one of Etfs and Md says
+// what it is.
+type Device struct {
+	// Etfs is a disk image or block device of the host.
+	Etfs string `koanf:"etfs"`
+	// Offset and Size are the part of it that is shown, in bytes; a Size of 0
+	// reaches to the end.
+	Offset Size `koanf:"offset"`
+	Size   Size `koanf:"size"`
+	// RO lets nobody write, Nolock lets other kernels have the file too.
+	RO     bool `koanf:"ro"`
+	Nolock bool `koanf:"nolock"`
+	// Md is the size of a disk in the memory of the dev component; the name is
+	// md0, md1, ...
+	Md Size `koanf:"md"`
+	// Partitions attaches the partitions of it too.
+	Partitions bool `koanf:"partitions"`
 }
 
 // Mount is one entry of the mount list; they are made in order.

@@ -163,7 +163,12 @@ func usable(t *testing.T, data []byte, environ []string) {
 			t.Fatalf("mount: %+v", m)
 		}
 	}
-	if c.Kernel.Sysctl == nil || c.Server.Clients < 1 || c.Log.Level == "" || len(c.Devices) != 0 {
+	for name, d := range c.Devices {
+		if (d.Etfs == "") == (d.Md == Size{}) || d.Offset.Bytes%512 != 0 || name == "" {
+			t.Fatalf("device %q: %+v", name, d)
+		}
+	}
+	if c.Kernel.Sysctl == nil || c.Server.Clients < 1 || c.Log.Level == "" {
 		t.Fatalf("got %+v", c)
 	}
 }

@@ -7,7 +7,7 @@ var majors = map[string]uint32{
 	"fd": 9, "sd": 13, "st": 14, "cd": 15, "lpt": 16, "ccd": 18, "filedesc": 22,
 	"bpf": 23, "md": 24, "spkr": 27, "tun": 40, "vnd": 41, "audio": 42, "rnd": 46,
 	"wsdisplay": 47, "wskbd": 48, "wsmouse": 49, "midi": 58, "raid": 62, "ld": 69,
-	"cgd": 81, "ksyms": 85, "crypto": 160, "pf": 161, "fss": 163, "ptm": 165,
+	"cgd": 81, "ksyms": 85, "crypto": 160, "pf": 161, "fss": 163, "ptm": 165, "dk": 168,
 	"drvctl": 167, "tap": 169, "putter": 178, "cpuctl": 188,
 }
 

@@ -319,7 +319,7 @@ func (t *Table) Nodes() []devops.Node {
 	defer t.mu.Unlock()
 	r := make([]devops.Node, 0, len(t.units))
 	for n, u := range t.units {
-		r = append(r, devops.Node{Name: u.node, Unit: n, Mode: 0o600})
+		r = append(r, devops.Node{Name: u.node, Unit: n, Mode: 0o640})
 	}
 	return r
 }

@@ -113,7 +113,7 @@ func (d *Driver) Nodes() []devops.Node {
 	defer d.mu.Unlock()
 	r := make([]devops.Node, 0, len(d.units))
 	for u, s := range d.units {
-		r = append(r, devops.Node{Name: s.node, Unit: u, Mode: 0o600})
+		r = append(r, devops.Node{Name: s.node, Unit: u, Mode: 0o640})
 	}
 	return r
 }
