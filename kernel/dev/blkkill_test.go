@@ -158,3 +158,90 @@ func TestBlkPlugin(t *testing.T) {
 		t.Errorf("detach while open: %v", err)
 	}
 }
+
+// layerModule is a layer as a module; it opens what it stands on at its first
+// buf, as that is attached by then.
+type layerModule struct {
+	*layer
+	on   abi.Dev
+	k    modapi.Kernel
+	dev  abi.Dev
+	once sync.Once
+	err  error
+}
+
+func (m *layerModule) Info() modapi.Info {
+	return modapi.Info{Name: m.name, Class: modapi.ClassDriver, Kern: abi.KernVersionCurrent, Version: "1"}
+}
+
+func (m *layerModule) Init(_ context.Context, k modapi.Kernel, _ modapi.Reason, _ modapi.Props) (err error) {
+	m.k = k
+	m.dev, err = k.AttachBlk(m.name, m)
+	return err
+}
+
+func (m *layerModule) Fini(context.Context) error { return nil }
+
+func (m *layerModule) Strategy(ctx context.Context, b *devops.Buf) error {
+	m.once.Do(func() { m.io, m.err = m.k.Block(m.on, m.dev) })
+	if m.err != nil {
+		return m.err
+	}
+	return m.layer.Strategy(ctx, b)
+}
+
+// TestBlkStackOneProcess: a stack of disks in one process does not run out of
+// workers for its lower ones, however much is asked of the top.
+func TestBlkStackOneProcess(t *testing.T) {
+	for name, open := range map[string]func(testing.TB, *dispatch.Server, modproxy.Control) *modproxy.Link{
+		"stream": modproxytest.Open, "ring": modproxytest.OpenRing,
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx := ctxT(t)
+			s := New(Options{})
+			s.SetAvailable(true)
+			r := newRAM(nil)
+			mods := []modapi.Module{ramModule{r}}
+			below := abi.Makedev(firstDynamic, 0)
+			for _, n := range []string{"low", "mid", "top"} {
+				m := &layerModule{layer: &layer{name: n}, on: below}
+				mods = append(mods, m)
+				below = abi.Makedev(below.Major()+1, 0)
+			}
+			link := open(t, dispatch.New(mods, dispatch.Options{}), nil)
+			for _, m := range link.Modules() {
+				if err := m.Init(ctx, devKernel{s}, modapi.Fresh, nil); err != nil {
+					t.Fatal(err)
+				}
+				s.InstanceUp("dev")
+			}
+			h, err := s.OpenBlk(ctx, below, abi.O_RDWR)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer h.Close(ctx)
+			var wg sync.WaitGroup
+			for i := range int64(256) {
+				wg.Add(1)
+				go func() {
+					defer wg.Done()
+					for range 4 {
+						p, q := bytes.Repeat([]byte{byte(i)}, 4096), make([]byte, 4096)
+						err := h.Do(ctx, buf(devops.BWrite, i*4096, p))
+						if err == nil {
+							err = h.Do(ctx, buf(devops.BRead, i*4096, q))
+						}
+						if err != nil || !bytes.Equal(p, q) {
+							t.Errorf("block %d: %v", i, err)
+							return
+						}
+					}
+				}()
+			}
+			wg.Wait()
+			if h.Rank() != 3 {
+				t.Errorf("rank %d", h.Rank())
+			}
+		})
+	}
+}

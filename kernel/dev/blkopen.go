@@ -49,6 +49,7 @@ type BlkHandle struct {
 	u     *blkUnit
 	flags int
 	stats *iostat.Stats // nil: not counted
+	queue chan struct{} // of the instance (depths); nil: not bounded
 
 	openMu sync.Mutex
 	gen    atomic.Uint64 // generation it is open in; 0 = none
@@ -87,7 +88,7 @@ func (s *Switch) openUnit(ctx context.Context, d *blkDriver, unit uint32, flags 
 	}
 	u.opens++
 	s.mu.Unlock()
-	h := &BlkHandle{s: s, u: u, flags: flags}
+	h := &BlkHandle{s: s, u: u, flags: flags, queue: s.depth.of(d.inst)}
 	g, err := h.Geometry(ctx)
 	if err == nil && g.ReadOnly && flags&abi.O_ACCMODE != abi.O_RDONLY {
 		err = abi.EROFS
@@ -358,11 +359,14 @@ func (h *BlkHandle) strategy(ctx context.Context, d devops.Blk, g *devops.Geom, 
 		h.s.cnt.failed.Inc()
 		return fmt.Errorf("buf %d fails on purpose: %w", b.ID, abi.EIO)
 	}
-	release, err := h.s.depth.enter(ctx, h.u)
-	if err != nil {
-		return err
+	if h.queue != nil {
+		select {
+		case h.queue <- struct{}{}:
+		case <-ctx.Done():
+			return abi.ErrnoOf(ctx.Err())
+		}
+		defer func() { <-h.queue }()
 	}
-	defer release()
 	if op == devops.BRead || op == devops.BFlush {
 		h.stats.Busy()
 		err := d.Strategy(ctx, b)
@@ -384,7 +388,7 @@ func (h *BlkHandle) strategy(ctx context.Context, d devops.Blk, g *devops.Geom, 
 		defer func() { b.Flags |= devops.BFua }()
 	}
 	h.stats.Busy()
-	err = d.Strategy(ctx, b)
+	err := d.Strategy(ctx, b)
 	if err == nil && fua && g.Ops&devops.BFlush != 0 {
 		err = d.Strategy(ctx, &devops.Buf{ID: h.s.NextBuf(), Dev: b.Dev, Flags: devops.BFlush})
 	}

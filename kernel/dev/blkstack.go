@@ -59,6 +59,9 @@ func (s *Switch) Block(ctx context.Context, inst, owner string, n, user abi.Dev)
 		s.putUnitLocked(base)
 		return nil, fmt.Errorf("disk %v: %w", n, err)
 	}
+	if k.user != nil {
+		k.h.queue = nil // its requests are parts of others
+	}
 	s.stackeds[k] = struct{}{}
 	return k, nil
 }
@@ -185,68 +188,30 @@ func (k *stacked) Close(ctx context.Context) (err error) {
 	return err
 }
 
-// depths bounds how many requests to devices that stand on others are under
-// way in one instance. Such a request keeps a worker of the instance's process
-// while another request, to what it stands on, may want one of the same
-// process: those of higher ranks must leave some for those of lower ones.
+// depths bounds how many requests are under way in the disks of one instance. A
+// request to a disk that stands on others of the same process keeps a worker of
+// it while the requests that it makes itself want more: those are let in
+// always, so that nothing waits in a circle, whatever ranks there are and
+// however they change. As at most maxRank are below one, 96 become at most 864,
+// and a process serves 1024 (see packages dispatch and modproxy).
 type depths struct {
 	mu   sync.Mutex
-	inst map[string]*depth
+	inst map[string]chan struct{} // an element for each request under way; protected by mu
 }
 
-type depth struct {
-	n    [maxRank + 1]int // under way of a rank or a higher one; n[0] is not counted
-	wake chan struct{}    // closed and replaced when one has ended and somebody waits
-}
+const maxDepth = 96
 
-// A process serves at least 64 requests at a time (stream.Options.Workers).
-// Those of rank 1 and up have 32 of them, those of rank 2 and up 28, ...
-func maxDepth(rank int) int { return 36 - 4*rank }
-
-// enter waits for a place.
-func (q *depths) enter(ctx context.Context, u *blkUnit) (release func(), err error) {
-	rank := int(u.rank.Load())
-	if rank == 0 {
-		return func() {}, nil
-	}
-	rank = min(rank, maxRank)
+// of is the queue of an instance.
+func (q *depths) of(inst string) chan struct{} {
 	q.mu.Lock()
-	if q.inst == nil {
-		q.inst = make(map[string]*depth)
-	}
-	d := q.inst[u.d.inst]
-	if d == nil {
-		d = &depth{wake: make(chan struct{})}
-		q.inst[u.d.inst] = d
-	}
-	for {
-		full := false
-		for r := 1; r <= rank; r++ {
-			full = full || d.n[r] >= maxDepth(r)
+	defer q.mu.Unlock()
+	c := q.inst[inst]
+	if c == nil {
+		if q.inst == nil {
+			q.inst = make(map[string]chan struct{})
 		}
-		if !full {
-			break
-		}
-		ch := d.wake
-		q.mu.Unlock()
-		select {
-		case <-ch:
-		case <-ctx.Done():
-			return nil, abi.ErrnoOf(ctx.Err())
-		}
-		q.mu.Lock()
+		c = make(chan struct{}, maxDepth)
+		q.inst[inst] = c
 	}
-	for r := 1; r <= rank; r++ {
-		d.n[r]++
-	}
-	q.mu.Unlock()
-	return func() {
-		q.mu.Lock()
-		for r := 1; r <= rank; r++ {
-			d.n[r]--
-		}
-		close(d.wake)
-		d.wake = make(chan struct{})
-		q.mu.Unlock()
-	}, nil
+	return c
 }

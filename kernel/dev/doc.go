@@ -61,9 +61,9 @@
 // A driver that stands on a device has it by Block, which says for which unit.
 // The rank of a unit is one more than the highest of what it stands on, at
 // most 8 (ELOOP); circles are refused (EDEADLK). Upcalls so go strictly
-// downward. Requests to devices of rank 1 and up leave workers of their process
-// free for those of lower ranks, as both may be in one process (depths). Writes
-// that overlap are never in flight together, whoever issues them.
+// downward. Requests of the kernel to the disks of one process are bounded, those
+// that they make of other disks in it are not, so that none waits in a circle
+// (depths). Writes that overlap are never in flight together, whoever issues them.
 //
 // # Locks
 //

@@ -51,6 +51,10 @@ type Link struct {
 	maxSock   abi.SockID
 }
 
+// workers bounds the upcalls served at a time: those to a disk wait for other
+// disks, of the same component perhaps, whose requests need upcalls again.
+const workers = 1024
+
 // Open greets the component at the other end of nc, which the Link owns from
 // now on, and asks what modules it has. Life requests go by ctl, or over the
 // stream if that is nil.
@@ -59,6 +63,10 @@ func Open(ctx context.Context, nc net.Conn, ctl Control, opt Options) (*Link, er
 		opt.Epoch = 1
 	}
 	opt.Stream.Epoch = opt.Epoch
+	ringWorkers := opt.Stream.Workers
+	if opt.Stream.Workers == 0 {
+		opt.Stream.Workers = workers
+	}
 	l := &Link{opt: opt, ctl: ctl, chrs: make(map[uint32]*chr), blks: make(map[uint32]*blk), blocks: make(map[uint64]block), socks: make(map[abi.SockID]*domain)}
 	l.mu.Lock() // upcalls wait until the modules are known
 	l.conn = stream.New(nc, (*upcalls)(l), opt.Stream)
@@ -67,7 +75,7 @@ func Open(ctx context.Context, nc net.Conn, ctl Control, opt Options) (*Link, er
 	if opt.Ring != nil && (err != nil || !l.hasRing()) {
 		opt.Ring.Unmap()
 	} else if opt.Ring != nil {
-		_, err = ring.Attach(l.conn, opt.Ring, ring.Options{Serve: true, Own: true, Workers: opt.Stream.Workers, Counters: opt.Counters})
+		_, err = ring.Attach(l.conn, opt.Ring, ring.Options{Serve: true, Own: true, Workers: ringWorkers, Counters: opt.Counters})
 	}
 	if err != nil {
 		l.Close()

@@ -141,6 +141,11 @@ func New(mods []modapi.Module, opt Options) *Server {
 	return s
 }
 
+// workers bounds the requests served at a time. It is large because those of a
+// disk that stands on another one of the same process wait for requests to
+// that: kernel/dev bounds how many come for each disk.
+const workers = 1024
+
 // SetGranted replaces Options.Granted, before the first Init.
 func (s *Server) SetGranted(files map[string]*os.File) { s.opt.Granted = files }
 
@@ -172,9 +177,12 @@ func (s *Server) ServeStream(ctx context.Context, nc net.Conn) error {
 	}
 	opt := s.opt.Stream
 	opt.Epoch = s.epoch
+	if opt.Workers == 0 {
+		opt.Workers = workers
+	}
 	c := stream.New(nc, s, opt)
 	if s.ring != nil {
-		if _, err := ring.Attach(c, s.ring, ring.Options{Second: true, Serve: true, Workers: opt.Workers}); err != nil {
+		if _, err := ring.Attach(c, s.ring, ring.Options{Second: true, Serve: true, Workers: s.opt.Stream.Workers}); err != nil {
 			c.Fail(err) // it has been promised, perhaps
 		}
 	}
