@@ -18,10 +18,14 @@ import (
 	"github.com/rumpus-kernel/rumpus/modapi/devops"
 )
 
-// life is one process of a driver; when it is dead it answers EIO.
+// life is one process of a driver; when it is dead it answers EIO. It dies of
+// its request number last, and says so.
 type life struct {
 	m    *wlog.Mem
 	dead *atomic.Bool
+	n    *atomic.Int64
+	last int64
+	die  func()
 }
 
 func (l life) Geometry(ctx context.Context, _ uint32) (devops.Geom, error) { return l.m.Geometry(ctx) }
@@ -37,6 +41,10 @@ func (l life) Strategy(ctx context.Context, b *devops.Buf) error {
 	}
 	if err := l.m.Strategy(ctx, b); err != nil {
 		return err
+	}
+	if l.n.Add(1) == l.last {
+		l.die()
+		l.dead.Store(true)
 	}
 	if l.dead.Load() { // done, and nobody hears of it
 		return abi.EIO
@@ -54,16 +62,19 @@ func TestSwitchedDriverDies(t *testing.T) {
 	sw := dev.New(dev.Options{})
 	sw.SetAvailable(true)
 	var n abi.Dev
-	up := func() *atomic.Bool {
-		l := life{m, new(atomic.Bool)}
+	died := make(chan struct{}, 1)
+	up := func() {
+		l := life{m, new(atomic.Bool), new(atomic.Int64), 20, func() {
+			sw.InstanceDown("inst")
+			died <- struct{}{}
+		}}
 		var err error
 		if n, err = sw.AttachBlk("inst", "disk", l); err != nil {
 			t.Error(err)
 		}
 		sw.InstanceUp("inst")
-		return l.dead
 	}
-	dead := up()
+	up()
 	ev := evcnt.New()
 	s := bio.New(bio.Options{Open: bio.Switched(sw), Evcnt: ev.Attach, Memory: bio.NewMemory(512 << 10)})
 	h, err := s.Open(ctx, n, abi.O_RDWR)
@@ -108,17 +119,25 @@ func TestSwitchedDriverDies(t *testing.T) {
 		})
 	}
 	for range 50 {
-		for before := m.Counts(); ; {
-			if now := m.Counts(); now.Reads+now.Writes > before.Reads+before.Writes+5 || ctx.Err() != nil {
-				break
-			}
-			time.Sleep(100 * time.Microsecond)
+		select {
+		case <-died:
+			up()
+		case <-ctx.Done():
+			t.Error("it never died")
 		}
-		dead.Store(true)
-		sw.InstanceDown("inst")
-		dead = up()
 	}
 	close(stop)
+	ended := make(chan struct{})
+	go func() { // those that are under way may kill it once more
+		for {
+			select {
+			case <-died:
+				up()
+			case <-ended:
+				return
+			}
+		}
+	}()
 	wg.Wait()
 	if err := h.Close(ctx); err != nil {
 		t.Error(err)
@@ -126,14 +145,14 @@ func TestSwitchedDriverDies(t *testing.T) {
 	if !bytes.Equal(m.Image(), model) {
 		t.Error("the device differs")
 	}
-	if ev.Attach("bio", "reissued").Load() == 0 {
-		t.Error("nothing was ever issued again")
+	if n := ev.Attach("bio", "reissued").Load(); n < 50 {
+		t.Errorf("%d bufs were issued again", n)
 	}
 	// It goes for good.
 	if h, err = s.Open(ctx, n, abi.O_RDWR); err != nil {
 		t.Fatal(err)
 	}
-	dead.Store(true)
+	close(ended)
 	sw.InstanceDown("inst")
 	sw.DetachInstance("inst")
 	if _, err := h.ReadAt(ctx, make([]byte, 10), 0); !errors.Is(err, abi.ENXIO) {
