@@ -83,6 +83,8 @@ type Kernel interface {
 	// what it stands on, at most 8: ELOOP beyond, and EDEADLK if the device
 	// stands on user, or without a user on any unit of the module. ENXIO: no
 	// such device. All that is open is closed by the kernel at Fini or death.
+	// A disk of the module's own process is not there yet while that is started
+	// again: such a one is opened at its user's Configure, Open or first Buf.
 	Block(dev, user abi.Dev) (devops.BlockIO, error)
 	// AttachDomain adds a protocol family (domain_attach).
 	AttachDomain(af int, d sockops.Domain) error
