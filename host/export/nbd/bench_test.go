@@ -14,8 +14,6 @@ import (
 // memory device is served here and by nbdkit's memory plugin:
 //
 //	RUMPUS_NBD_BENCH=1 go test -run TestAgainstNbdkit -v ./host/export/nbd
-//
-// It fails below 0.8 of nbdkit.
 func TestAgainstNbdkit(t *testing.T) {
 	if os.Getenv("RUMPUS_NBD_BENCH") == "" {
 		t.Skip("RUMPUS_NBD_BENCH is not set")
