@@ -92,7 +92,7 @@ func (m *module) Init(_ context.Context, k modapi.Kernel, _ modapi.Reason, p mod
 	return nil
 }
 
-// Fini ends all units. EBUSY: one is open.
+// Fini ends all units. EBUSY: one is open, or being attached.
 func (m *module) Fini(ctx context.Context) error {
 	if m.d == nil {
 		return nil
@@ -100,8 +100,8 @@ func (m *module) Fini(ctx context.Context) error {
 	m.d.mu.Lock()
 	defer m.d.mu.Unlock()
 	for i := range m.d.units {
-		if u := m.d.units[i].Load(); u != nil && u.opens > 0 {
-			return fmt.Errorf("cgd%d is open: %w", i, abi.EBUSY)
+		if u := m.d.units[i].Load(); u != nil && (u.opens > 0 || u.claim) {
+			return fmt.Errorf("cgd%d is open or being attached: %w", i, abi.EBUSY)
 		}
 	}
 	for i := range m.d.units {
@@ -210,8 +210,8 @@ func (d *driver) Configure(ctx context.Context, had devops.Units, on abi.Dev, ar
 	if on == abi.NoDev {
 		return had, fmt.Errorf("attach cgd: no device to stand on: %w", abi.EINVAL)
 	}
-	n, err := d.claim(&r, on, had)
-	if err != nil {
+	n, again, err := d.claim(ctx, &r, on, had)
+	if err != nil || again {
 		return had, err
 	}
 	u, err := d.attach(ctx, n, on, &r)
@@ -219,7 +219,7 @@ func (d *driver) Configure(ctx context.Context, had devops.Units, on abi.Dev, ar
 	if err != nil {
 		u = nil
 	}
-	d.units[n].Store(u)
+	close(d.units[n].Swap(u).claimed)
 	d.mu.Unlock()
 	if err != nil {
 		err = fmt.Errorf("cgd%d on %v: %w", n, on, err)
@@ -234,31 +234,52 @@ func (d *driver) Configure(ctx context.Context, had devops.Units, on abi.Dev, ar
 	return devops.Units{First: n, Count: 1}, nil
 }
 
-// claim finds the unit for a request, and keeps others from it.
-func (d *driver) claim(r *cgdio.Request, on abi.Dev, had devops.Units) (uint32, error) {
+// claim finds the unit for a request, and keeps others from it. again: the
+// kernel tells once more of a unit that it has, and that is here.
+func (d *driver) claim(ctx context.Context, r *cgdio.Request, on abi.Dev, had devops.Units) (n uint32, again bool, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if had.Count == 1 && had.First < cgdio.MaxUnits {
+		for {
+			u := d.units[had.First].Load()
+			if u == nil || u.info.Dev != on {
+				break
+			}
+			if !u.claim {
+				return had.First, true, nil
+			}
+			d.mu.Unlock() // another call does it
+			select {
+			case <-u.claimed:
+			case <-ctx.Done():
+			}
+			d.mu.Lock()
+			if ctx.Err() != nil {
+				return 0, false, abi.ErrnoOf(ctx.Err())
+			}
+		}
+	}
 	for i := range d.units {
 		// The kernel lets units of a driver share a device: partitions do.
 		if u := d.units[i].Load(); u != nil && u.info.Dev == on {
-			return 0, fmt.Errorf("attach cgd: cgd%d stands on %v: %w", i, on, abi.EBUSY)
+			return 0, false, fmt.Errorf("attach cgd: cgd%d stands on %v: %w", i, on, abi.EBUSY)
 		}
 	}
 	first, last := uint32(0), uint32(cgdio.MaxUnits-1)
 	switch {
 	case had.Count > 1 || had.Count == 1 && had.First >= cgdio.MaxUnits:
-		return 0, fmt.Errorf("attach cgd: units %d and %d more: %w", had.First, had.Count, abi.EINVAL)
+		return 0, false, fmt.Errorf("attach cgd: units %d and %d more: %w", had.First, had.Count, abi.EINVAL)
 	case had.Count == 1:
 		first, last = had.First, had.First
 	case r.Unit != cgdio.AnyUnit:
 		first, last = uint32(r.Unit), uint32(r.Unit)
 	}
 	for n := first; n <= last; n++ {
-		if d.units[n].CompareAndSwap(nil, &unit{claim: true, gone: true, info: cgdio.Info{Dev: on}}) {
-			return n, nil
+		if d.units[n].CompareAndSwap(nil, &unit{claim: true, claimed: make(chan struct{}), gone: true, info: cgdio.Info{Dev: on}}) {
+			return n, false, nil
 		}
 	}
-	return 0, fmt.Errorf("cgd%d to cgd%d are attached: %w", first, last, abi.EBUSY)
+	return 0, false, fmt.Errorf("cgd%d to cgd%d are attached: %w", first, last, abi.EBUSY)
 }
 
 // attach makes the unit. What it has opened is closed again if it fails.

@@ -485,7 +485,7 @@ func TestDetach(t *testing.T) {
 		t.Fatal(err)
 	}
 	wants(t, "open", r.d.Unconfigure(bg, us, false), abi.EBUSY, "is open")
-	wants(t, "open", r.m.Fini(bg), abi.EBUSY, "is open")
+	wants(t, "open", r.m.Fini(bg), abi.EBUSY, "is open or")
 	inside, goOn := make(chan struct{}), make(chan struct{})
 	disk.hook = func(*devops.Buf) { close(inside); <-goOn }
 	done := make(chan error, 2)
@@ -512,8 +512,10 @@ func TestDetach(t *testing.T) {
 
 	arg, _ := q.Encode()
 	had := devops.Units{First: 11, Count: 1}
-	if got, err := r.d.Configure(bg, had, onDev, arg); err != nil || got != had {
-		t.Fatalf("told again: %+v, %v", got, err)
+	for range 2 { // twice the same is once
+		if got, err := r.d.Configure(bg, had, onDev, arg); err != nil || got != had {
+			t.Fatalf("told again: %+v, %v", got, err)
+		}
 	}
 	p := make([]byte, 512)
 	if err := r.do(devops.BRead, 11, 0, p); err != nil || p[0] != 1 || p[511] != 1 {

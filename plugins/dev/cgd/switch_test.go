@@ -211,6 +211,8 @@ func TestDeath(t *testing.T) {
 			left--
 			if err != nil {
 				t.Error(err)
+				logs := p.k.Logs()
+				t.Log(strings.Join(logs[max(0, len(logs)-6):], "\n"))
 			}
 		case <-time.After(10 * time.Millisecond):
 			p.kill()

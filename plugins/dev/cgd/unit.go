@@ -13,7 +13,8 @@ import (
 
 // unit is an attached unit.
 type unit struct {
-	claim bool // not a unit: one is being attached here
+	claim   bool          // not a unit: one is being attached here
+	claimed chan struct{} // of a claim: closed when that has ended
 
 	low   devops.BlockIO
 	c     crypt.Cipher
