@@ -23,6 +23,7 @@ var kernelOrder = [][]string{
 	{"pseudofs"},
 	{"module"},
 	{"proc"},
+	{"vnd"},
 	{"vfs", "socket"},
 	{"journal"},
 	{"modproxy"},
@@ -51,6 +52,8 @@ var thirdParty = []struct {
 	{"github.com/knadh/koanf", []string{"host/config"}, "use host/config"},
 	{"github.com/hashicorp/go-hclog", []string{"modapi/serve", "host"}, "modules log through modapi.Logger, the kernel through kprintf"},
 	{"gvisor.dev/", []string{"plugins/net"}, "gVisor stays behind plugins/net"},
+	{"golang.org/x/crypto", []string{"plugins/dev/cgd"}, "ciphers and key derivation stay behind plugins/dev/cgd"},
+	{"github.com/hanwen/go-fuse", []string{"host/export/fuse", "host/bench"}, "FUSE stays behind host/export/fuse"},
 	{"os/exec", []string{"host", "modapi/modtest"}, "only the host starts processes"},
 }
 
