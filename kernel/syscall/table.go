@@ -109,7 +109,9 @@ func (k *Kernel) Call(ctx context.Context, l *proc.Lwp, num int, a *abi.Sysargs)
 		return k.modcall(ctx, l, num, a)
 	}
 	if f := sysent[num]; f != nil {
-		return f(ctx, k, l, a)
+		err := f(ctx, k, l, a)
+		k.VFS.Settle() // caches outside know what this call did before its caller does
+		return err
 	}
 	return k.modcall(ctx, l, num, a)
 }

@@ -103,6 +103,7 @@ type Where struct {
 	Caller *abi.Caller
 	Cwd    *Cwdinfo   // nil: the root of the tree, umask 0
 	At     *file.File // a directory for the *at calls; nil: the current directory
+	Dir    *Vnode     // the same as a vnode that the caller holds; it goes before At
 }
 
 // Chdir makes path the current directory. ENOTDIR, EACCES.

@@ -15,9 +15,12 @@ var (
 	_ file.KnotePoller = (*specFile)(nil)
 )
 
-// note tells the kqueues that watch v what happened to it (VN_KNOTE). It costs
-// one load while nobody does, and never waits.
-func (v *Vnode) note(hint uint32) { v.notes.Note(hint) }
+// note tells the kqueues and Watchers of v what happened to it (VN_KNOTE). It
+// costs two loads while there are none, and never waits.
+func (v *Vnode) note(ctx context.Context, hint uint32) {
+	v.notes.Note(hint)
+	v.changed(ctx, hint)
+}
 
 // Klist is the list of knotes on the vnode.
 func (vnodeFile) Klist(f *file.File) *event.Klist { return &f.Data.(*Vnode).notes }

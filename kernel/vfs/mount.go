@@ -252,6 +252,7 @@ func (fs *VFS) Mount(ctx context.Context, w Where, args MountArgs) (abi.Fsid, er
 		on.hold()
 		m.on.Store(on)
 		on.mounted.Store(m)
+		on.placeChanged(ctx)
 	}
 	return m.fsid, nil
 }
@@ -392,6 +393,9 @@ func (fs *VFS) unmountLocked(ctx context.Context, m *Mount, force bool) error {
 	}
 	m.leaving.Store(true)
 	defer m.leaving.Store(false)
+	for _, w := range fs.watching() {
+		w.Unmounting(m.fsid)
+	}
 	var drop []*Vnode
 	for try := 0; ; try++ {
 		fs.mu.Lock() // a walk that meets vnodes half gone waits for it
@@ -408,6 +412,7 @@ func (fs *VFS) unmountLocked(ctx context.Context, m *Mount, force bool) error {
 	on := m.on.Load()
 	if on != nil {
 		on.mounted.Store(nil)
+		on.placeChanged(ctx)
 	}
 	b := m.b.Load()
 	m.setBinding(nil, time.Time{})

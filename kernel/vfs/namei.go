@@ -142,6 +142,11 @@ func (w *walker) start(at *Where, path string) error {
 	switch {
 	case path[0] == '/':
 		w.cur = w.root
+	case at.Dir != nil:
+		if at.Dir.typ != abi.VDIR {
+			return abi.ENOTDIR
+		}
+		w.cur = crossDown(at.Dir)
 	case at.At != nil:
 		v := vnodeOf(at.At)
 		if v == nil || v.typ != abi.VDIR {

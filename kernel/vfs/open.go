@@ -120,7 +120,7 @@ func (fs *VFS) openCreate(ctx context.Context, w Where, path string, flags int, 
 		if at.At != w.At {
 			at.At.Release(ctx)
 		}
-		at.At = dirFile(dir)
+		at.At, at.Dir = dirFile(dir), nil
 		path = target
 	}
 }

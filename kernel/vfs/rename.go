@@ -242,13 +242,13 @@ func (r *renameOp) note() {
 	if r.from.typ == abi.VDIR && r.fdir != r.tdir {
 		hint |= abi.NOTE_LINK // another ".."
 	}
-	r.fdir.note(hint)
+	r.fdir.note(r.ctx, hint)
 	if r.tdir != r.fdir {
-		r.tdir.note(hint)
+		r.tdir.note(r.ctx, hint)
 	}
-	r.from.note(abi.NOTE_RENAME)
+	r.from.note(r.ctx, abi.NOTE_RENAME)
 	if r.flags&abi.RENAME_EXCHANGE != 0 {
-		r.to.note(abi.NOTE_RENAME)
+		r.to.note(r.ctx, abi.NOTE_RENAME)
 	}
 }
 
@@ -266,6 +266,8 @@ func (r *renameOp) call(b *binding) error {
 	res, err := b.renamer.Rename(r.ctx, req)
 	r.fs.lists.drop(r.fdir)
 	r.fs.lists.drop(r.tdir)
+	r.fdir.entryChanged(r.ctx, r.fname)
+	r.tdir.entryChanged(r.ctx, r.tname)
 	if err != nil {
 		if e := abi.ErrnoOf(err); e != abi.ENOTEMPTY {
 			nc.remove(r.fdir, r.fname)
@@ -293,7 +295,7 @@ func (r *renameOp) call(b *binding) error {
 	} else {
 		m.cacheName(b, r.fdir, r.fname, nil, nil)
 		if r.to != nil {
-			r.to.removed(b, &res.Victim, r.to.typ == abi.VDIR)
+			r.to.removed(r.ctx, b, &res.Victim, r.to.typ == abi.VDIR)
 		}
 	}
 	if r.from.typ == abi.VDIR {

@@ -141,9 +141,9 @@ func (v *Vnode) write(ctx context.Context, c *abi.Caller, src []byte, off int64,
 	}
 	v.wrote(c, &va, max(va.Size, off+int64(n)))
 	if off+int64(n) > va.Size {
-		v.note(abi.NOTE_WRITE | abi.NOTE_EXTEND)
+		v.note(ctx, abi.NOTE_WRITE|abi.NOTE_EXTEND)
 	} else {
-		v.note(abi.NOTE_WRITE)
+		v.note(ctx, abi.NOTE_WRITE)
 	}
 	return n, off, nil
 }
@@ -187,7 +187,7 @@ func (v *Vnode) writeThrough(ctx context.Context, b *binding, c *abi.Caller, src
 		if app || at+int64(done) > size {
 			hint |= abi.NOTE_EXTEND
 		}
-		v.note(hint)
+		v.note(ctx, hint)
 	}()
 	for first := true; first || done < len(src); first = false {
 		part := src[done:min(len(src), done+maxXfer)]
@@ -276,7 +276,7 @@ func (v *Vnode) truncate(ctx context.Context, c *abi.Caller, size int64) error {
 		v.amu.Unlock()
 		v.apply(b, &got)
 		v.clearSetid(ctx, b, c)
-		v.noteSize(va.Size, size)
+		v.noteSize(ctx, va.Size, size)
 		return nil
 	}
 	if size > maxFileSize {
@@ -288,17 +288,17 @@ func (v *Vnode) truncate(ctx context.Context, c *abi.Caller, size int64) error {
 		v.m.unreserve(ctx, freed, d.epoch)
 	}
 	v.wrote(c, &va, size)
-	v.noteSize(va.Size, size)
+	v.noteSize(ctx, va.Size, size)
 	return nil
 }
 
 // noteSize tells who watches of a truncation.
-func (v *Vnode) noteSize(from, to int64) {
+func (v *Vnode) noteSize(ctx context.Context, from, to int64) {
 	hint := uint32(abi.NOTE_WRITE | abi.NOTE_ATTRIB)
 	if to > from {
 		hint |= abi.NOTE_EXTEND
 	}
-	v.note(hint)
+	v.note(ctx, hint)
 }
 
 // needsFlush reports whether something of v has to be written back.

@@ -273,7 +273,7 @@ func (v *Vnode) change(ctx context.Context, c *abi.Caller, fn func(va *abi.Vattr
 	v.dirty &^= mask
 	v.amu.Unlock()
 	v.apply(b, &got)
-	v.note(abi.NOTE_ATTRIB)
+	v.note(ctx, abi.NOTE_ATTRIB)
 	return nil
 }
 

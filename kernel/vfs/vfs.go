@@ -99,6 +99,9 @@ type VFS struct {
 	lastFsid abi.Fsid       // protected by opMu
 	root     atomic.Pointer[Mount]
 
+	watchMu  sync.Mutex                // protects changes of watchers
+	watchers atomic.Pointer[[]Watcher] // nil: none
+
 	nvnodes  atomic.Int64
 	nextID   atomic.Uint64 // identities for the name cache
 	draining atomic.Bool

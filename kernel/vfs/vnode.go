@@ -28,6 +28,8 @@ type Vnode struct {
 	pinned   atomic.Bool  // Pin was called
 	opens    atomic.Int32 // open files
 	writers  atomic.Int32 // of them, open for writing
+	watched  atomic.Int32 // how many Watchers have it
+	backing  atomic.Int32 // devices whose contents it is: so many that read, or -1 for one that writes
 
 	mu      sync.RWMutex          // the vnode lock, see the package doc
 	mounted atomic.Pointer[Mount] // what is mounted here
@@ -109,7 +111,7 @@ func (v *Vnode) err() error {
 // kill makes v dead. It does not wait for operations in progress.
 func (v *Vnode) kill(e abi.Errno) {
 	if v.dead.CompareAndSwap(0, int32(e)) {
-		v.note(abi.NOTE_REVOKE)
+		v.note(context.Background(), abi.NOTE_REVOKE)
 	}
 }
 

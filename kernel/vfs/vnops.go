@@ -118,6 +118,7 @@ func (p *parentOp) creation(call func() (vfsops.Mutated, error)) (*Vnode, error)
 	defer m.reclaimMu.RUnlock()
 	res, err := call()
 	m.vfs.lists.drop(p.dir)
+	p.dir.entryChanged(p.ctx, p.name)
 	if err != nil {
 		// It may have happened or not: ask again next time.
 		m.vfs.nc.remove(p.dir, p.name)
@@ -141,9 +142,9 @@ func (p *parentOp) creation(call func() (vfsops.Mutated, error)) (*Vnode, error)
 	}
 	m.cacheName(p.b, p.dir, p.name, v, nil)
 	if v.typ == abi.VDIR {
-		p.dir.note(abi.NOTE_WRITE | abi.NOTE_LINK)
+		p.dir.note(p.ctx, abi.NOTE_WRITE|abi.NOTE_LINK)
 	} else {
-		p.dir.note(abi.NOTE_WRITE)
+		p.dir.note(p.ctx, abi.NOTE_WRITE)
 	}
 	return v, nil
 }
@@ -321,7 +322,7 @@ func (fs *VFS) link(ctx context.Context, v *Vnode, wnew Where, path string) erro
 			return err
 		}
 		v.apply(p.b, &got.Node.Vattr)
-		v.note(abi.NOTE_LINK)
+		v.note(ctx, abi.NOTE_LINK)
 		same := n == v
 		n.put()
 		if !same {
@@ -396,6 +397,7 @@ func (p *parentOp) remove(rmdir bool) error {
 	}
 	res, err := call(p.ctx, req)
 	m.vfs.lists.drop(p.dir)
+	p.dir.entryChanged(p.ctx, p.name)
 	if err != nil {
 		unpin()
 		if e := abi.ErrnoOf(err); e != abi.ENOTEMPTY {
@@ -408,11 +410,11 @@ func (p *parentOp) remove(rmdir bool) error {
 	p.dir.apply(p.b, &res.Dir)
 	m.spellings(p.dir)
 	m.cacheName(p.b, p.dir, p.name, nil, nil)
-	v.removed(p.b, &res.Victim, rmdir)
+	v.removed(p.ctx, p.b, &res.Victim, rmdir)
 	if rmdir {
-		p.dir.note(abi.NOTE_WRITE | abi.NOTE_LINK)
+		p.dir.note(p.ctx, abi.NOTE_WRITE|abi.NOTE_LINK)
 	} else {
-		p.dir.note(abi.NOTE_WRITE)
+		p.dir.note(p.ctx, abi.NOTE_WRITE)
 	}
 	return nil
 }
@@ -448,7 +450,7 @@ func (v *Vnode) pinLocked(ctx context.Context, b *binding, va *abi.Vattr, own in
 
 // removed takes note that a name of v has gone; va are its new attributes.
 // Preconditions: v is locked.
-func (v *Vnode) removed(b *binding, va *abi.Vattr, dir bool) {
+func (v *Vnode) removed(ctx context.Context, b *binding, va *abi.Vattr, dir bool) {
 	if va.Type == v.typ {
 		v.apply(b, va)
 	} else {
@@ -468,8 +470,8 @@ func (v *Vnode) removed(b *binding, va *abi.Vattr, dir bool) {
 		v.va.Nlink = 0
 		v.amu.Unlock()
 		v.unlinked.Store(true)
-		v.note(abi.NOTE_DELETE)
+		v.note(ctx, abi.NOTE_DELETE)
 	} else {
-		v.note(abi.NOTE_LINK)
+		v.note(ctx, abi.NOTE_LINK)
 	}
 }

@@ -12,16 +12,20 @@ import (
 // maxXattr bounds the value of an extended attribute, in bytes.
 const maxXattr = 65536
 
-// Target names a file for the extended attribute calls: an open file if F is
-// not nil, else a path.
+// Target names a file for the extended attribute calls: a vnode if V is not
+// nil, an open file if F is not nil, else a path.
 type Target struct {
 	W      Where
 	Path   string
 	Follow bool
 	F      *file.File
+	V      *Vnode // held, instead of F and Path
 }
 
 func (fs *VFS) withTarget(ctx context.Context, t Target, fn func(v *Vnode) error) error {
+	if t.V != nil {
+		return fn(t.V)
+	}
 	if t.F != nil {
 		return withFile(t.F, fn)
 	}
