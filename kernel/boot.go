@@ -160,6 +160,7 @@ func (k *Kernel) initCore() {
 	}
 	k.attachPseudo()
 	k.attachEtfs()
+	k.attachVnd()
 	log := k.Msg.Logger("vfs")
 	k.VFS = vfs.New(vfs.Options{
 		Now:         func() abi.Timespec { return abi.TimespecOf(k.hyp.Now()) },
@@ -271,11 +272,10 @@ func (k *Kernel) initFactions(ctx context.Context, loads *loads) error {
 			return err
 		}
 	}
-	k.attachDevices(ctx)
+	devices := k.attachDevices(ctx, k.o.Devices, false)
 	k.step("rootfs")
-	if err := k.mountAll(ctx); err != nil {
-		return err
-	}
+	k.mountAll(ctx, func() { devices = k.attachDevices(ctx, devices, false) })
+	k.attachDevices(ctx, devices, true)
 	k.step("hostname")
 	name := k.o.Hostname
 	if name == "" {
@@ -395,15 +395,16 @@ func named(name string, err error) error {
 	return err
 }
 
-// mountAll mounts the list, making mount points as it goes. A mount that fails
-// is told and left out, but for the root: without it the others make no sense.
-func (k *Kernel) mountAll(ctx context.Context) error {
+// mountAll mounts the list, making mount points as it goes, and calls mounted
+// after each. A mount that fails is told and left out, but for the root: without
+// it the others make no sense.
+func (k *Kernel) mountAll(ctx context.Context, mounted func()) {
 	mounts := k.o.Mounts
 	if mounts == nil {
 		mounts = []vfs.MountArgs{{Type: "tmpfs", Dir: "/"}, {Type: "devfs", Dir: "/dev"}}
 	}
 	if !k.VFS.Available() {
-		return nil
+		return
 	}
 	w := k.where0()
 	for i, m := range mounts {
@@ -416,11 +417,12 @@ func (k *Kernel) mountAll(ctx context.Context) error {
 		if _, err := k.VFS.Mount(ctx, w, m); err != nil {
 			k.Msg.Logger("boot").Error(fmt.Sprintf("mount %s on %s: %v", m.Type, m.Dir, err))
 			if i == 0 {
-				return nil
+				return
 			}
+			continue
 		}
+		mounted()
 	}
-	return nil
 }
 
 // where0 is proc0 as the one who walks paths.

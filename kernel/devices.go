@@ -38,37 +38,44 @@ func (k *Kernel) attachEtfs() {
 	number = n
 }
 
-// attachDevices attaches the devices of the options: each after the one that it
-// stands on, whatever their order. One that cannot be attached is told, and left
-// out.
-func (k *Kernel) attachDevices(ctx context.Context) {
-	rest := k.o.Devices
+// attachDevices attaches devices: each after the one that it stands on, whatever
+// their order. It answers those that a mount may yet help: a file that is not
+// there, a node that is not there. With last there is no such hope. One that
+// cannot be attached is told, and left out.
+func (k *Kernel) attachDevices(ctx context.Context, rest []Device, last bool) []Device {
 	for len(rest) > 0 {
 		var later []Device
 		for _, d := range rest {
-			if d.On != "" {
-				if _, err := k.block(d.On); err != nil {
-					later = append(later, d)
-					continue
-				}
+			if _, err := k.block(d.On); d.On != "" && err != nil || !k.attachDevice(ctx, d, last) {
+				later = append(later, d)
 			}
-			k.attachDevice(ctx, d)
 		}
 		if len(later) == len(rest) {
-			for _, d := range later {
-				k.attachDevice(ctx, d)
-			}
-			return
+			break
 		}
 		rest = later
 	}
+	if !last {
+		return rest
+	}
+	for _, d := range rest {
+		k.attachDevice(ctx, d, true)
+	}
+	return nil
 }
 
-func (k *Kernel) attachDevice(ctx context.Context, d Device) {
-	if _, err := k.Attach(ctx, d.Driver, d.On, d.Arg); err != nil {
+// attachDevice attaches one, and answers whether that is all that can be done:
+// a vnd that fails is tried again unless it was the last time.
+func (k *Kernel) attachDevice(ctx context.Context, d Device, last bool) bool {
+	_, err := k.Attach(ctx, d.Driver, d.On, d.Arg)
+	if err != nil && d.Driver == "vnd" && !last {
+		return false
+	}
+	if err != nil {
 		k.Msg.Logger("boot").Error(err.Error())
 	}
 	clear(d.Arg)
+	return true
 }
 
 // block is the number of a block device by its node's name, with or without

@@ -46,6 +46,7 @@ import (
 	"github.com/rumpus-kernel/rumpus/kernel/syscall"
 	"github.com/rumpus-kernel/rumpus/kernel/sysctl"
 	"github.com/rumpus-kernel/rumpus/kernel/vfs"
+	"github.com/rumpus-kernel/rumpus/kernel/vnd"
 	"github.com/rumpus-kernel/rumpus/modapi"
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
 	"github.com/rumpus-kernel/rumpus/modapi/sockops"
@@ -64,7 +65,7 @@ type Options struct {
 	Modules     []modapi.Module                   // bound in this process, attached at boot
 	Props       map[string]modapi.Props           // of these modules, by name
 	Components  []Component                       // plugin instances, started together and attached in the order vfs, net, dev, others
-	Devices     []Device                          // attached before the root file system, in an order that suits them
+	Devices     []Device                          // attached before the root file system or, if they are vnd or stand on what is not there yet, after the mounts that they need; in an order that suits them
 	Mounts      []vfs.MountArgs                   // in order; nil and a vfs component: tmpfs on /, devfs on /dev
 	Ifs         []sockops.IfConfig                // nil: lo0
 	Sysctl      map[string]string                 // set at the end of boot
@@ -116,6 +117,7 @@ type Kernel struct {
 	Socket      *socket.Layer
 	Dev         *dev.Switch
 	Etfs        *etfs.Table
+	Vnd         *vnd.Table
 	Bio         *bio.System
 	Sysctl      *sysctl.Tree
 	Evcnt       *evcnt.Set

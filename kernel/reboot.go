@@ -58,6 +58,7 @@ func (k *Kernel) Reboot(ctx context.Context, howto int) {
 		within(finiTimeAll, k.Mod.KillAll)
 		within(exitTimeAll, k.endThreads)
 		within(exitTimeAll, k.Procs.Close)
+		within(exitTimeAll, k.endVnd)
 		k.Etfs.CloseAll()
 		k.end(Panicked)
 		return
@@ -65,6 +66,11 @@ func (k *Kernel) Reboot(ctx context.Context, howto int) {
 	k.Msg.Printf("rump kernel halting...")
 	within(exitTimeAll, k.Procs.Close)
 	if howto&abi.RB_NOSYNC == 0 {
+		within(unmountTime, func(ctx context.Context) { // disks on files first
+			if err := k.Bio.Sync(ctx); err != nil {
+				k.Msg.Printf("%v", err)
+			}
+		})
 		within(unmountTime, func(ctx context.Context) {
 			if err := k.VFS.UnmountAll(ctx); err != nil { // writes back first
 				k.Msg.Printf("unmount: %v", err)
@@ -75,6 +81,7 @@ func (k *Kernel) Reboot(ctx context.Context, howto int) {
 		})
 	}
 	k.Bio.End()
+	within(unmountTime, k.endVnd)
 	within(finiTimeAll, k.Mod.FiniAll)
 	k.Etfs.CloseAll()
 	k.doShutdownHooks()

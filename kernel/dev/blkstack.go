@@ -116,6 +116,50 @@ func (s *Switch) unstandLocked(k *stacked, base *blkUnit) {
 	s.rankLocked()
 }
 
+// Rest lets a unit of the kernel's own stand on whatever disks the modules of an
+// instance have as no disk of theirs: file systems, on one of which the unit's
+// file lies (vnd). release undoes it. EDEADLK: one of those stands on the unit;
+// ELOOP: more than 8 on one another.
+func (s *Switch) Rest(user abi.Dev, inst string) (release func(), err error) {
+	if inst == "" {
+		return func() {}, nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d := s.blks[user.Major()]
+	if d == nil {
+		return nil, fmt.Errorf("%v is no disk: %w", user, abi.EINVAL)
+	}
+	u := s.unitLocked(d, user.Minor())
+	release = func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		u.on = nil
+		s.putUnitLocked(u)
+		s.rankLocked()
+	}
+	for k := range s.stackeds {
+		if k.user != nil || !strings.HasPrefix(k.owner, inst+"/") {
+			continue
+		}
+		if k.h.u.standsOn(func(o *blkUnit) bool { return o == u }) {
+			err = fmt.Errorf("%v stands on %v: %w", k.h.u.dev(), user, abi.EDEADLK)
+			break
+		}
+		u.on = append(u.on, k.h.u)
+	}
+	if err == nil && s.rankLocked() > maxRank {
+		err = fmt.Errorf("more than %d disks on one another: %w", maxRank, abi.ELOOP)
+	}
+	if err != nil {
+		u.on = nil
+		s.putUnitLocked(u)
+		s.rankLocked()
+		return nil, err
+	}
+	return release, nil
+}
+
 // standsOn reports whether u or something below it is what is asked for.
 func (u *blkUnit) standsOn(is func(*blkUnit) bool) bool {
 	if is(u) {

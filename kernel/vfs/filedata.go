@@ -298,7 +298,7 @@ func (v *Vnode) kwrite(ctx context.Context, b *binding, src []byte, off int64) (
 				}
 				break
 			}
-			if p = v.m.vfs.pool.alloc(); p == nil {
+			if p = v.m.vfs.pool.allocFor(v); p == nil {
 				err = abi.ENOSPC
 				break
 			}

@@ -28,7 +28,7 @@ const chunkBytes = chunkPages * pageSize
 // unless it is the only one with free pages.
 type pagePool struct {
 	mem   *memory
-	evict func(want int) int // makes room for pages, answers for how many
+	evict func(want int, clean bool) int // makes room for pages, answers for how many; clean: without writing any
 
 	mu     sync.Mutex
 	free   []*chunk           // protected by mu; chunks with free pages
@@ -57,9 +57,14 @@ func defaultMemLimit() int64 {
 
 // alloc takes a page whose contents are undefined; nil if the limit is reached
 // and nothing can be evicted, or the host has no memory.
-func (p *pagePool) alloc() *page {
+func (p *pagePool) alloc() *page { return p.get(false) }
+
+// allocFor is alloc for a page of v, which is locked.
+func (p *pagePool) allocFor(v *Vnode) *page { return p.get(v.backing.Load() != 0) }
+
+func (p *pagePool) get(clean bool) *page {
 	if !p.mem.try(memPages, pageSize) {
-		if p.evict == nil || p.evict(leafPages) == 0 || !p.mem.try(memPages, pageSize) {
+		if p.evict == nil || p.evict(leafPages, clean) == 0 || !p.mem.try(memPages, pageSize) {
 			return nil
 		}
 	}

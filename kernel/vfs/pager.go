@@ -110,13 +110,13 @@ func (v *Vnode) fill(ctx context.Context, b *binding, first, last, size, ahead i
 // pagerAlloc takes a page; if there is none and it must be, clean pages of the
 // file itself have to go.
 func (v *Vnode) pagerAlloc(ctx context.Context, b *binding, d *fileData, must bool) *page {
-	p := v.m.vfs.pool.alloc()
+	p := v.m.vfs.pool.allocFor(v)
 	if p == nil && must {
 		if d.ndirty > 0 && v.writePages(ctx, b, abi.KernelCaller, d) != nil {
 			return nil
 		}
 		if d.dropClean() > 0 {
-			p = v.m.vfs.pool.alloc()
+			p = v.m.vfs.pool.allocFor(v)
 		}
 	}
 	return p
@@ -241,10 +241,10 @@ func (d *fileData) dropClean() int {
 
 // makeRoom is the page pool's way out when the limit is reached: clean pages
 // go, else listings of directories, else blocks of devices, else dirty pages,
-// which are written first.
-func (fs *VFS) makeRoom(want int) int {
+// which are written first. With clean nothing is written or told a file system.
+func (fs *VFS) makeRoom(want int, clean bool) int {
 	fs.o.LowMemory()
-	if n := fs.evictPages(want, false); n > 0 {
+	if n := fs.evictPages(want, false, clean); n > 0 {
 		return n
 	}
 	if n := fs.lists.shrink() / pageSize; n > 0 {
@@ -255,14 +255,18 @@ func (fs *VFS) makeRoom(want int) int {
 			return int(n)
 		}
 	}
-	return fs.evictPages(want, true)
+	if clean {
+		return 0
+	}
+	return fs.evictPages(want, true, false)
 }
 
 // evictPages frees pages of files with a Pager, a whole file at a time, passing
 // over those in use at the moment, and answers how many. With dirty it writes
-// pages back to free them. The caller may hold a vnode lock: others are only
+// pages back to free them. Unlinked files, whose last reference would tell the
+// file system, can be left out. The caller may hold a vnode lock: others are only
 // tried.
-func (fs *VFS) evictPages(want int, dirty bool) int {
+func (fs *VFS) evictPages(want int, dirty, linked bool) int {
 	ctx := noWait(context.Background())
 	freed := 0
 	fs.clockMu.Lock()
@@ -277,7 +281,7 @@ func (fs *VFS) evictPages(want int, dirty bool) int {
 		fs.pageHand = (fs.pageHand + 1) % len(fs.clock)
 		v := fs.clock[fs.pageHand]
 		fs.clockMu.Unlock()
-		if v.m.kpages() || v.data.Load() == nil || !v.tryHold() {
+		if v.m.kpages() || v.data.Load() == nil || linked && v.unlinked.Load() || !v.tryHold() {
 			continue
 		}
 		if v.mu.TryLock() {

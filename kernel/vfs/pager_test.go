@@ -50,7 +50,7 @@ func TestPagerCache(t *testing.T) {
 			case 4:
 				k.ok(f.Ops.Fsync(ctx, abi.KernelCaller, f, i%2 == 0))
 			case 5:
-				k.evictPages(1<<20, r.IntN(2) == 0)
+				k.evictPages(1<<20, r.IntN(2) == 0, r.IntN(2) == 0)
 			default:
 				buf := make([]byte, n)
 				got, err := f.Ops.Read(ctx, abi.KernelCaller, f, buf, int64(off))
@@ -91,7 +91,7 @@ func diff(a, b []byte) int {
 func TestPagerCalls(t *testing.T) {
 	k := newKern(t, variants[2], Options{})
 	k.write("/f", string(bytes.Repeat([]byte("x"), 64*pageSize)))
-	k.evictPages(1<<20, false)
+	k.evictPages(1<<20, false, false)
 	m := k.fs()
 	clear(m.calls)
 	f := k.open("/f", abi.O_RDWR)

@@ -175,7 +175,7 @@ func (v *Vnode) readRun(ctx context.Context, d *fileData, from, n int64) (run in
 	}
 	var iov abi.Iov
 	for run < n && d.page(from+run) == nil && len(got) < maxPagerRun {
-		p := v.m.vfs.pool.alloc()
+		p := v.m.vfs.pool.allocFor(v)
 		if p == nil {
 			v.m.vfs.pool.release(got...)
 			return 0, nil, 0, abi.ENOMEM

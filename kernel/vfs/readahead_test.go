@@ -32,7 +32,7 @@ func coldFile(k *kern, name string, n int) *file.File {
 		b = append(b, bytes.Repeat([]byte{byte(i)}, pageSize)...)
 	}
 	k.write(name, string(b))
-	k.evictPages(1<<20, true)
+	k.evictPages(1<<20, true, false)
 	f := k.open(name, abi.O_RDWR)
 	clear(k.fs().calls)
 	return f
