@@ -16,11 +16,12 @@ const (
 	groupModules group = "Modules"
 	groupFiles   group = "Files"
 	groupMounts  group = "Mounts"
+	groupDevices group = "Devices"
 	groupNet     group = "Network"
 	groupOther   group = "Other"
 )
 
-var groups = []group{groupKernel, groupModules, groupFiles, groupMounts, groupNet, groupOther}
+var groups = []group{groupKernel, groupModules, groupFiles, groupMounts, groupDevices, groupNet, groupOther}
 
 // runFunc does the work of a verb; args are the operands.
 type runFunc func(ctx context.Context, c *call, args []string) error
@@ -64,6 +65,7 @@ func init() {
 		lsVerb, catVerb, writeVerb, cpVerb, mkdirVerb, rmVerb, rmdirVerb, mvVerb, lnVerb,
 		readlinkVerb, statVerb, touchVerb, chmodVerb, chownVerb,
 		mountVerb, umountVerb, dfVerb,
+		devVerb, cgdconfigVerb, vndconfigVerb, nbdVerb, ddVerb,
 		ncVerb, ifconfigVerb,
 		benchVerb, configVerb, helpVerb, versionVerb,
 	}
@@ -85,6 +87,8 @@ var aliases = map[string]string{
 	"stop": "halt", "poweroff": "halt", "reboot": "halt", "start": "run", "boot": "run", "serve": "run",
 	"ip": "ifconfig", "tee": "write", "put": "cp", "get": "cp", "type": "cat", "man": "help",
 	"log": "dmesg", "logs": "dmesg", "check": "config", "md": "mkdir", "rd": "rmdir",
+	"drvctl": "dev", "disk": "dev", "disks": "dev", "attach": "dev", "detach": "dev", "lsblk": "dev", "losetup": "vndconfig",
+	"cryptsetup": "cgdconfig", "luks": "cgdconfig", "vnconfig": "vndconfig", "cgd": "cgdconfig",
 }
 
 // suggest finds the verb that was probably meant, or "".
