@@ -264,7 +264,9 @@ func TestForce(t *testing.T) {
 	want(t, "configure", err, 0)
 	want(t, "open", tb.Open(t.Context(), u.First, abi.O_RDWR), 0)
 	var wg sync.WaitGroup
-	read := func(ctx context.Context) error { return tb.Strategy(ctx, buf(u.First, devops.BRead, 0, make([]byte, 512))) }
+	read := func(ctx context.Context) error {
+		return tb.Strategy(ctx, buf(u.First, devops.BRead, 0, make([]byte, 512)))
+	}
 	for range QueueDepth {
 		wg.Go(func() { want(t, "in the file", read(t.Context()), 0) })
 	}

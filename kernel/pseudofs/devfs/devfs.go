@@ -46,7 +46,7 @@ func (t *Type) Mount(_ context.Context, req *vfsops.MountReq) (vfsops.FS, error)
 	if len(req.Options) > 0 {
 		return nil, abi.EINVAL
 	}
-	return &FS{d: t.d, fsid: req.Fsid, born: req.Op.Now, ids: make(map[string]abi.Fileid), last: rootID}, nil
+	return &FS{d: t.d, fsid: req.Fsid, born: req.Op.Now, ids: make(map[string]known), last: rootID}, nil
 }
 
 // FS is a mounted devfs.
@@ -56,14 +56,22 @@ type FS struct {
 	born abi.Timespec
 
 	mu   sync.Mutex
-	ids  map[string]abi.Fileid // of all names ever seen, protected by mu
-	last abi.Fileid            // protected by mu
+	ids  map[string]known // of all names ever seen, protected by mu
+	last abi.Fileid       // protected by mu
 }
 
 var (
 	_ vfsops.FSType = (*Type)(nil)
 	_ vfsops.FS     = (*FS)(nil)
 )
+
+// known is the file number of a name, as long as it means the same device:
+// another one is another file.
+type known struct {
+	id  abi.Fileid
+	dev abi.Dev
+	blk bool
+}
 
 // item is a node with its file number.
 type item struct {
@@ -87,12 +95,12 @@ func (f *FS) list() []item {
 	f.mu.Lock()
 	for i, n := range nodes {
 		id, ok := f.ids[n.Name]
-		if !ok {
+		if !ok || id.dev != n.Dev || id.blk != n.Blk {
 			f.last++
-			id = f.last
+			id = known{f.last, n.Dev, n.Blk}
 			f.ids[n.Name] = id
 		}
-		items[i] = item{n, id}
+		items[i] = item{n, id.id}
 	}
 	f.mu.Unlock()
 	sort.Slice(items, func(i, j int) bool { return items[i].id < items[j].id })
