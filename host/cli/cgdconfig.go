@@ -105,7 +105,7 @@ func (f *cgdFlags) run(ctx context.Context, c *call, args []string) error {
 		if err != nil {
 			return err
 		}
-		return k.DetachDisk(ctx, devNode(args[0]), f.force)
+		return plainly(k.DetachDisk(ctx, devNode(args[0]), f.force))
 	case f.luks:
 		if err := wants(2, 2); err != nil {
 			return err
@@ -206,7 +206,7 @@ func send(ctx context.Context, k *rumpclient.Client, disk string, r *cgdio.Reque
 		return nil, err
 	}
 	defer clear(arg)
-	return k.AttachDisk(ctx, "cgd", disk, arg)
+	return attachDisk(ctx, k, attachment{driver: "cgd", on: disk}, arg)
 }
 
 // fill asks for the secrets of a request.

@@ -86,7 +86,7 @@ var devVerb = &verb{
 			case "attach":
 				return f.attach(ctx, c, k, d, arg)
 			case "detach":
-				return c.each(ctx, args, func(d string) error { return k.DetachDisk(ctx, devNode(d), f.force) })
+				return c.each(ctx, args, func(d string) error { return plainly(k.DetachDisk(ctx, devNode(d), f.force)) })
 			}
 			return usagef("there is no dev %q, only ls, info, attach and detach", what)
 		}
@@ -245,7 +245,7 @@ func (f *devFlags) attach(ctx context.Context, c *call, k *rumpclient.Client, d 
 			if err != nil {
 				return err
 			}
-			inner, err := k.AttachDisk(ctx, "dk", n, arg)
+			inner, err := attachDisk(ctx, k, attachment{driver: "dk", on: n}, arg)
 			names = append(names, inner...)
 			c.fail(err)
 		}
@@ -256,7 +256,7 @@ func (f *devFlags) attach(ctx context.Context, c *call, k *rumpclient.Client, d 
 // attachNamed attaches a disk, with the next free name if it needs one.
 func attachNamed(ctx context.Context, k *rumpclient.Client, d attachment, arg []byte) ([]string, error) {
 	if d.pick == "" {
-		return k.AttachDisk(ctx, d.driver, d.on, arg)
+		return attachDisk(ctx, k, d, arg)
 	}
 	for {
 		disks, err := k.Disks(ctx)
@@ -272,7 +272,7 @@ func attachNamed(ctx context.Context, k *rumpclient.Client, d attachment, arg []
 		if arg, err = json.Marshal(d.arg); err != nil {
 			return nil, err
 		}
-		names, err := k.AttachDisk(ctx, d.driver, d.on, arg)
+		names, err := attachDisk(ctx, k, d, arg)
 		if err == nil || !errors.Is(err, abi.EEXIST) {
 			return names, err
 		}
@@ -282,6 +282,56 @@ func attachNamed(ctx context.Context, k *rumpclient.Client, d attachment, arg []
 			return nil, err
 		}
 	}
+}
+
+// attachError is an error of drvctl in one line without the names of the layers
+// that it came through.
+type attachError struct {
+	text string
+	err  error
+}
+
+func (e *attachError) Error() string { return e.text }
+func (e *attachError) Unwrap() error { return e.err }
+
+// plainly makes the text of an error of drvctl one for people: "md0: no
+// partition table".
+func plainly(err error) error {
+	var e *rumpclient.Error
+	if !errors.As(err, &e) || e.Text == "" || exitCode(err) != exitRefused {
+		return err
+	}
+	text := e.Text
+	for _, layer := range []string{"attach etfs: ", "attach cgd: ", "attach dk: ", "attach md: ", "attach nbd: ", "attach vnd: ", "blk-ioctl: ", "attach cgd: "} {
+		text = strings.TrimPrefix(text, layer)
+	}
+	if e.Errno == abi.ESRCH {
+		text = strings.TrimSuffix(text, ": "+abi.ESRCH.Error())
+	}
+	return &attachError{text, err}
+}
+
+// attachDisk is AttachDisk with errors for people.
+func attachDisk(ctx context.Context, k *rumpclient.Client, d attachment, arg []byte) ([]string, error) {
+	names, err := k.AttachDisk(ctx, d.driver, d.on, arg)
+	if host, _ := d.arg["host"].(string); host != "" && errors.Is(err, abi.EBUSY) {
+		if all, lerr := k.Disks(ctx); lerr == nil {
+			for _, o := range all {
+				if o.Host == host {
+					return nil, &attachError{fmt.Sprintf("%s is attached already, as %s", host, o.Name), err}
+				}
+			}
+		}
+	}
+	err = plainly(err)
+	var a *attachError
+	if d.on != "" && errors.As(err, &a) {
+		// A driver knows what it stands on by its number only.
+		if all, lerr := disks(ctx, k, []string{d.on}); lerr == nil {
+			a.text = strings.Replace(a.text, " on "+all[0].Dev+":", " on "+all[0].Name+":", 1)
+		}
+	}
+	return names, err
 }
 
 // writeNames writes the names of nodes.
@@ -333,10 +383,11 @@ func devList(ctx context.Context, c *call, k *rumpclient.Client, names []string)
 			open += "*"
 		}
 		on := strings.Join(d.On, ",")
+		typ, _, _ := strings.Cut(d.Type, ",")
 		if d.Host != "" {
 			on = d.Host
 		}
-		rows = append(rows, []string{c.show(d.Name), c.show(d.Dev), dash(c.show(d.Type)), size, sector, yesNo(d.ReadOnly), open, c.show(d.Driver), dash(c.show(d.Instance)), dash(c.show(on))})
+		rows = append(rows, []string{c.show(d.Name), c.show(d.Dev), dash(c.show(typ)), size, sector, yesNo(d.ReadOnly), open, c.show(d.Driver), dash(c.show(d.Instance)), dash(c.show(on))})
 	}
 	table(c.out, "lllrrlrlll", rows)
 	return nil

@@ -60,7 +60,7 @@ var vndconfigVerb = &verb{
 			case *list:
 				return vndList(ctx, c, k)
 			case *detach:
-				return k.DetachDisk(ctx, devNode(args[0]), *force)
+				return plainly(k.DetachDisk(ctx, devNode(args[0]), *force))
 			}
 			arg, err := json.Marshal(d.arg)
 			if err != nil {

@@ -220,6 +220,7 @@ func (l *link) unclaim(r *req, done bool) {
 	u.mu.Lock()
 	if done {
 		r.answered = true
+		u.dead = false
 		if r.err == nil {
 			u.lies = 0
 		}

@@ -23,8 +23,9 @@
 // A connection that breaks, stalls or lies is given up, and a new one is made,
 // at once and then with growing pauses. What was in flight is sent again on it:
 // a block that is written twice is the block all the same. The caller sees
-// nothing but time, until timeout is over: then EIO. If there has been no
-// connection for that long, requests are EIO at once until there is one. A server
+// nothing but time, until timeout is over: then EIO. From then on requests are
+// EIO at once until there is a connection, and have a quarter of the timeout
+// until something is answered: many requests take no longer than one. A server
 // that breaks the protocol three times in a row without having done anything
 // good meanwhile makes everything in flight EIO as well.
 //
@@ -297,6 +298,9 @@ func (d *driver) Configure(ctx context.Context, was devops.Units, on abi.Dev, ar
 	if _, gerr := u.geometry(); gerr != nil && err == nil {
 		err = gerr
 	}
+	if errors.Is(err, errNoGrant) {
+		err = fmt.Errorf("%w: grant it to the component: %w", err, abi.ENOENT)
+	}
 	if err != nil && was.Count == 0 {
 		d.drop(n)
 		return fail(fmt.Errorf("%s: %w", o.connect, err))
@@ -391,8 +395,6 @@ func (d *driver) Open(ctx context.Context, n uint32, flags int) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, u.opt.timeout/2)
-	defer cancel()
 	u.up(ctx)
 	g, err := u.geometry()
 	if err != nil {

@@ -85,12 +85,15 @@ func (u *unit) do(ctx context.Context, cmd proto.Cmd, flags proto.CmdFlags, off,
 		u.mu.Unlock()
 		u.reqs.Put(r)
 		return fmt.Errorf("%s: detached: %w", u.name, abi.ENXIO)
-	case l == nil && r.since.Sub(u.lost) > u.opt.timeout:
+	case l == nil && (u.dead || r.since.Sub(u.lost) > u.opt.timeout):
 		err := u.why
 		u.mu.Unlock()
 		u.reqs.Put(r)
 		u.cnt.errors.Inc()
 		return fmt.Errorf("%s: no connection for %v (%v): %w", u.name, r.since.Sub(u.lost).Round(time.Second), err, abi.EIO)
+	}
+	if u.dead {
+		r.since = r.since.Add(-u.opt.timeout / 4 * 3)
 	}
 	u.add(r)
 	write := false
@@ -135,7 +138,7 @@ func (u *unit) abandon(r *req, ctx context.Context) error {
 // add gives a request a slot and a cookie. u.mu is held.
 func (u *unit) add(r *req) {
 	if u.live == 0 && u.link != nil {
-		u.link.alive = r.since
+		u.link.alive = time.Now()
 	}
 	if k := len(u.free); k > 0 {
 		r.slot = u.free[k-1]

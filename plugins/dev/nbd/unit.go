@@ -47,6 +47,7 @@ type unit struct {
 	link    *link
 	lost    time.Time // since when there is none
 	why     error     // why there is none
+	dead    bool      // a request came to its timeout, and nothing was answered since
 	lies    int
 	written uint64 // writes that were answered
 	flushed uint64 // as many of them a flush has covered
@@ -164,14 +165,18 @@ func (u *unit) firstTry(ctx context.Context) error {
 	return u.why
 }
 
-// up waits until there is a link or was one once.
+// up waits until there is a link or was one once, but half the timeout from the
+// unit's start on, whoever waits: all requests of a kernel whose driver has
+// died come here one after the other.
 func (u *unit) up(ctx context.Context) {
 	u.mu.Lock()
-	known, wait := u.known, u.wait
+	known, wait, since := u.known, u.wait, u.lost
 	u.mu.Unlock()
 	if known {
 		return
 	}
+	ctx, cancel := context.WithDeadline(ctx, since.Add(u.opt.timeout/2))
+	defer cancel()
 	select {
 	case <-wait:
 	case <-ctx.Done():
@@ -409,6 +414,7 @@ func (u *unit) look(now time.Time, stall time.Duration) {
 			if why == nil {
 				why = errors.New("the server does not answer it")
 			}
+			u.dead = true
 			u.cnt.errors.Inc()
 			u.finish(r, fmt.Errorf("%s: not done in %v (%v): %w", u.name, u.opt.timeout, why, abi.EIO))
 			if r.link != l || l == nil {
