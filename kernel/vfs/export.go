@@ -247,3 +247,6 @@ func (l *dirList) each(cookie *uint64, fn func(d *abi.Dirent, next int64) bool) 
 	}
 	return !l.last().eof, nil
 }
+
+// Hold takes another reference on a vnode that somebody holds.
+func (v *Vnode) Hold() { v.hold() }

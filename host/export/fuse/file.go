@@ -1,0 +1,256 @@
+package fuse
+
+import (
+	"context"
+	"math"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+
+	"github.com/rumpus-kernel/rumpus/host/export/linuxabi"
+	"github.com/rumpus-kernel/rumpus/kernel/file"
+	"github.com/rumpus-kernel/rumpus/kernel/vfs"
+	"github.com/rumpus-kernel/rumpus/modapi/abi"
+)
+
+// openFile is a file that is open in Linux.
+type openFile struct {
+	f *file.File
+	v *vfs.Vnode // f keeps it
+	c *abi.Caller
+}
+
+// file is the open file of a number, nil for one that is none.
+func (s *Server) file(fh uint64) *openFile {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.files[fh]
+}
+
+// addFile gives an open file a number.
+func (s *Server) addFile(f *file.File, v *vfs.Vnode, c *abi.Caller) uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lastFh++
+	s.files[s.lastFh] = &openFile{f, v, c}
+	return s.lastFh
+}
+
+// opening are the flags of an open that concern the kernel. Appending is left
+// out: Linux writes pages of a mapping through any open file, so that each
+// write says itself whether it appends.
+func opening(fl int) int {
+	return linuxabi.OpenFlags(fl) & (abi.O_ACCMODE | abi.O_TRUNC | abi.O_SYNC | abi.O_DSYNC)
+}
+
+func (s *Server) opened(v *vfs.Vnode, f *file.File, c *abi.Caller, out *fuse.OpenOut) {
+	out.Fh = s.addFile(f, v, c)
+	if s.ttl(v) > 0 {
+		out.OpenFlags = fuse.FOPEN_KEEP_CACHE
+	}
+}
+
+// Open is OPEN. Only regular files come here: fifos, sockets and devices are
+// Linux's own.
+func (s *Server) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
+	return s.on(cancel, &in.InHeader, func(r *request, v *vfs.Vnode) error {
+		if v.Type() != abi.VREG {
+			return abi.EOPNOTSUPP
+		}
+		fl := int(in.Flags)
+		var f *file.File
+		var who *abi.Caller
+		err := r.as(func(c *abi.Caller) (err error) {
+			who = c
+			if fl&linuxabi.FmodeExec != 0 {
+				// A program is read to be run, which takes no right to read it.
+				if err := v.Access(r, c, abi.VEXEC); err != nil {
+					return err
+				}
+				f, err = s.vfs.OpenVnode(r, superuser, v, abi.O_RDONLY)
+				return err
+			}
+			f, err = s.vfs.OpenVnode(r, c, v, opening(fl))
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		s.opened(v, f, who, out)
+		return nil
+	})
+}
+
+// Create is CREATE: open with O_CREAT of a name that Linux takes for missing.
+func (s *Server) Create(cancel <-chan struct{}, in *fuse.CreateIn, n string, out *fuse.CreateOut) fuse.Status {
+	if err := name(n); err != nil {
+		return status(err)
+	}
+	return s.on(cancel, &in.InHeader, func(r *request, dir *vfs.Vnode) error {
+		fl := opening(int(in.Flags)) | abi.O_CREAT | abi.O_NOFOLLOW | abi.O_REGULAR
+		if in.Flags&unix.O_EXCL != 0 {
+			fl |= abi.O_EXCL
+		}
+		var f *file.File
+		var who *abi.Caller
+		open := func(c *abi.Caller) (err error) {
+			who = c
+			f, err = s.vfs.Open(r, vfs.Where{Caller: c, Dir: dir}, n, fl, in.Mode&abi.ALLPERMS)
+			return err
+		}
+		var err error
+		if c := r.callerFor(in.Mode); c != nil {
+			err = open(c)
+		} else {
+			err = r.as(open)
+		}
+		switch abi.ErrnoOf(err) {
+		case 0:
+		case abi.ELOOP, abi.EFTYPE:
+			return abi.ESTALE // it is something else by now: Linux looks again
+		default:
+			return err
+		}
+		v := vfs.VnodeOf(f)
+		v.Hold()
+		defer v.Rele()
+		if err := s.answer(r, dir, v, &out.EntryOut); err != nil {
+			f.Release(context.Background())
+			return err
+		}
+		s.opened(v, f, who, &out.OpenOut)
+		return nil
+	})
+}
+
+// callerFor is the program with its groups if they matter to the mode of a file
+// it makes, else nil.
+func (r *request) callerFor(mode uint32) *abi.Caller {
+	if mode&abi.S_ISGID != 0 {
+		return r.withGroups()
+	}
+	return nil
+}
+
+// Tmpfile is TMPFILE: NetBSD has none, and programs do without.
+func (s *Server) Tmpfile(<-chan struct{}, *fuse.CreateIn, *fuse.CreateOut) fuse.Status {
+	return fuse.ENOSYS
+}
+
+// Release is RELEASE: the last close of an open file.
+func (s *Server) Release(_ <-chan struct{}, in *fuse.ReleaseIn) {
+	s.mu.Lock()
+	f := s.files[in.Fh]
+	delete(s.files, in.Fh)
+	s.mu.Unlock()
+	if f != nil {
+		f.f.Release(vfs.WithOrigin(context.Background(), s))
+	}
+}
+
+// Read is READ.
+func (s *Server) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadResult, fuse.Status) {
+	f := s.file(in.Fh)
+	if f == nil {
+		return nil, fuse.EBADF
+	}
+	if in.Offset > math.MaxInt64 {
+		return nil, fuse.EINVAL
+	}
+	r := &request{s: s, cancel: cancel, h: &in.InHeader}
+	done := 0
+	for done < len(buf) { // less than wanted is the end of the file to Linux
+		n, err := f.f.Ops.Read(r, f.c, f.f, buf[done:], int64(in.Offset)+int64(done))
+		if err != nil && done == 0 {
+			return nil, status(err)
+		}
+		if err != nil || n <= 0 {
+			break
+		}
+		done += n
+	}
+	return fuse.ReadResultData(buf[:done]), fuse.OK
+}
+
+// Writev is WRITE in pieces, which is answered by Write.
+func (s *Server) Writev(<-chan struct{}, *fuse.WriteIn, [][]byte) (uint32, fuse.Status) {
+	return 0, fuse.ENOSYS
+}
+
+// Write is WRITE.
+func (s *Server) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (uint32, fuse.Status) {
+	f := s.file(in.Fh)
+	if f == nil {
+		return 0, fuse.EBADF
+	}
+	if in.Offset > math.MaxInt64 {
+		return 0, fuse.EINVAL
+	}
+	r := &request{s: s, cancel: cancel, h: &in.InHeader}
+	app := in.Flags&unix.O_APPEND != 0 && in.WriteFlags&fuse.WRITE_CACHE == 0
+	c := f.c
+	if in.WriteFlags&fuse.WRITE_CACHE != 0 {
+		c = superuser // pages of a mapping: nobody's in particular
+	}
+	done := 0
+	for {
+		n, at, err := s.vfs.Pwrite(r, c, f.f, data[done:], int64(in.Offset)+int64(done), app)
+		if app && n > 0 && at != int64(in.Offset)+int64(done) {
+			// The end was elsewhere: Linux has the bytes at the wrong place.
+			s.queue(event{id: in.NodeId, off: 0})
+		}
+		done += n
+		if err != nil && done == 0 {
+			return 0, status(err)
+		}
+		if err != nil || n == 0 || done == len(data) {
+			break
+		}
+	}
+	if in.WriteFlags&fuse.WRITE_KILL_SUIDGID != 0 {
+		dropSetid(r, f.v) // the data is there, whatever becomes of that
+	}
+	return uint32(done), fuse.OK
+}
+
+// Fsync is FSYNC.
+func (s *Server) Fsync(cancel <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
+	return s.on(cancel, &in.InHeader, func(r *request, v *vfs.Vnode) error {
+		return v.Fsync(r, superuser, in.FsyncFlags&1 != 0)
+	})
+}
+
+// Lseek is LSEEK, for data and holes.
+func (s *Server) Lseek(cancel <-chan struct{}, in *fuse.LseekIn, out *fuse.LseekOut) fuse.Status {
+	f := s.file(in.Fh)
+	if f == nil {
+		return fuse.EBADF
+	}
+	whence := abi.SEEK_DATA
+	switch in.Whence {
+	case unix.SEEK_DATA:
+	case unix.SEEK_HOLE:
+		whence = abi.SEEK_HOLE
+	default:
+		return fuse.EINVAL
+	}
+	r := &request{s: s, cancel: cancel, h: &in.InHeader}
+	to, err := f.f.Ops.Seek(r, f.c, f.f, int64(in.Offset), whence)
+	out.Offset = uint64(to)
+	return status(err)
+}
+
+// Fallocate is FALLOCATE, which the kernel has no call for: the C library
+// writes zeroes in its place.
+func (s *Server) Fallocate(<-chan struct{}, *fuse.FallocateIn) fuse.Status { return fuse.ENOTSUP }
+
+// CopyFileRange is COPY_FILE_RANGE, which Linux does by reading and writing
+// where it is refused.
+func (s *Server) CopyFileRange(<-chan struct{}, *fuse.CopyFileRangeIn) (uint32, fuse.Status) {
+	return 0, fuse.ENOSYS
+}
+
+// Ioctl is IOCTL: no ioctl of Linux's means a file of ours.
+func (s *Server) Ioctl(<-chan struct{}, *fuse.IoctlIn, []byte, *fuse.IoctlOut, []byte) fuse.Status {
+	return fuse.Status(unix.ENOTTY)
+}
