@@ -97,7 +97,8 @@ func AppendUnconfigure(b []byte, u Units, force bool) []byte {
 }
 
 // ServeControl is Ioctl for these commands: it calls what b has of Configurer
-// and Prober. handled is false for other commands, and where b has neither.
+// and Prober, and answers ENOTTY for what it has not, whatever its units are.
+// handled is false for other commands.
 func ServeControl(ctx context.Context, b Blk, cmd uint32, arg []byte) (out []byte, handled bool, err error) {
 	c, _ := b.(Configurer)
 	p, _ := b.(Prober)
@@ -130,6 +131,8 @@ func ServeControl(ctx context.Context, b Blk, cmd uint32, arg []byte) (out []byt
 			return nil, true, err
 		}
 		return nil, true, c.Unconfigure(ctx, u, binary.LittleEndian.Uint32(arg[8:]) != 0)
+	case cmd == DIOCPROBE, cmd == DIOCCONFIGURE, cmd == DIOCUNCONFIGURE:
+		return nil, true, abi.ENOTTY
 	}
 	return nil, false, nil
 }
