@@ -40,7 +40,8 @@ fuzz: ## every fuzzer for FUZZTIME (default 30s) each
 
 soak: build-bench ## kill clients for a minute, components for a long time (KILLS=1000); OPS=1e8 operations leave nothing behind
 	RUMPUS_LONG=1 $(GO) test $(RACE) -count 1 -timeout 10m -run TestStressKiller -v ./kernel/rumpclient
-	RUMPUS_KILLS=$(or $(KILLS),1000) $(GO) test -count 1 -timeout 60m -run TestKillAnyComponent -v ./host/run
+	RUMPUS_KILLS=$(or $(KILLS),1000) $(GO) test -count 1 -timeout 60m -run 'TestKillAnyComponent|TestDiskKill' -v ./host/run
+	RUMPUS_KILLS=$(or $(KILLS),1000) $(GO) test -count 1 -timeout 60m -run TestRedoKill -v ./kernel
 	bin/rumpus-bench -soak $(or $(OPS),1e8)
 
 clean: ## remove what build made

@@ -14,7 +14,7 @@ import (
 
 // Device is a block device to attach when the kernel boots.
 type Device struct {
-	Driver string // "etfs", "md", "dk", "nbd", ... as attached
+	Driver string // "etfs", "vnd", "md", "dk", "nbd", ... as attached
 	On     string // node that it stands on; "" = none
 	Arg    []byte // the driver's own, see there
 }
@@ -120,6 +120,7 @@ type Disk struct {
 	Rank     int      `json:"rank"`
 	On       []string `json:"on"`    // what it stands on
 	Host     string   `json:"host"`  // path on the host, of etfs
+	File     string   `json:"file"`  // path in the kernel, of vnd
 	Error    string   `json:"error"` // why Size and the like are not known
 }
 
@@ -131,11 +132,18 @@ func (k *Kernel) Disks(ctx context.Context) []Disk {
 	for _, i := range k.Etfs.List() {
 		hosts[i.Node] = i.Host
 	}
+	files := make(map[string]string)
+	for _, i := range k.Vnd.List() {
+		files[i.Name] = i.File
+	}
 	r := []Disk{}
 	for _, i := range k.Dev.Blks() {
 		d := Disk{Name: i.Name, Dev: i.Dev.String(), Driver: i.Driver, Instance: i.Instance, Opens: i.Opens, Busy: i.Busy, Rank: i.Rank, On: []string{}}
-		if d.Driver == "etfs" {
+		switch d.Driver {
+		case "etfs":
 			d.Host = hosts[i.Name]
+		case "vnd":
+			d.File = files[i.Name]
 		}
 		for _, on := range i.On {
 			d.On = append(d.On, k.Dev.BlkName(on))

@@ -102,6 +102,9 @@ func TestVnd(t *testing.T) {
 	k.want("the file again", k.attach(`{"name": "vnd1", "file": "/t/img"}`), abi.EBUSY)
 	k.want("the file again, to read", k.attach(`{"name": "vnd1", "file": "/t/img", "ro": true}`), abi.EBUSY)
 	k.want("no file", k.attach(`{"name": "vnd1", "file": "/t"}`), abi.EISDIR)
+	if disks, err := c.Disks(ctx); err != nil || len(disks) != 1 || disks[0].File != "/t/img" || disks[0].Size != 4<<20 || disks[0].Driver != "vnd" {
+		t.Errorf("%+v %v", disks, err)
+	}
 	st, err := c.Stat(ctx, "/dev/vnd0")
 	if err != nil || st.Type != abi.VBLK || st.Rdev != abi.Makedev(14, 0) {
 		t.Errorf("vnd0: %+v %v", st, err)

@@ -38,6 +38,7 @@ type redoSlot struct {
 	path string
 	f    hyper.File // nil: not open
 	full bool       // it counts
+	left bool       // it was there when somebody looked: of a process before
 }
 
 var _ RedoStore = (*FileRedo)(nil)
@@ -76,7 +77,7 @@ func (s *FileRedo) Open(ctx context.Context) (RedoFile, error) {
 		sl.close()
 		f, err := s.h.OpenFile(ctx, hyper.FileOpen{Path: sl.path, ReadOnly: true, NoLock: true})
 		if errors.Is(err, abi.ENOENT) {
-			sl.full = false
+			sl.full, sl.left = false, false
 			continue
 		}
 		if err != nil {
@@ -87,6 +88,7 @@ func (s *FileRedo) Open(ctx context.Context) (RedoFile, error) {
 			f.Close()
 			return nil, errors.Join(err, best.end())
 		}
+		sl.left = true
 		r := &hostRedo{f, info.Size}
 		if sl.full = info.Size > 0; !sl.full {
 			r.end()
@@ -181,11 +183,12 @@ func (s *FileRedo) Close() error {
 	var first error
 	for i := range s.slots {
 		sl := &s.slots[i]
-		if sl.f == nil {
+		if sl.f == nil && !sl.left {
 			continue
 		}
 		sl.close()
 		if !sl.full {
+			sl.left = false
 			if err := s.h.RemoveFile(sl.path); err != nil && first == nil {
 				first = err
 			}

@@ -23,6 +23,7 @@ type Disk struct {
 	Rank     int      `json:"rank"`  // how many lie below it
 	On       []string `json:"on"`    // what it stands on
 	Host     string   `json:"host"`  // path on the host, of etfs
+	File     string   `json:"file"`  // path in the kernel, of vnd
 	Error    string   `json:"error"` // why nothing is known of it
 }
 
