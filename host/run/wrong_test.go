@@ -59,7 +59,11 @@ func TestWrongPlugins(t *testing.T) {
 	wrong := wrongPlugins(t)
 	yaml := "components:\n  vfs: {}\n  net: {}\n  dev: {}\n"
 	for name, w := range wrong {
-		yaml += "  " + name + ": {class: dev, plugin: " + w.plugin + ", start-timeout: 1s}\n"
+		timeout := "10s"
+		if name == "t_hang" {
+			timeout = "1s"
+		}
+		yaml += "  " + name + ": {class: dev, plugin: " + w.plugin + ", start-timeout: " + timeout + "}\n"
 	}
 	began := time.Now()
 	h := boot(t, yaml)
