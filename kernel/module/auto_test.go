@@ -179,6 +179,59 @@ func TestBuiltinInitFails(t *testing.T) {
 	}
 }
 
+// TestHome: a module that was attached at boot by a component of another name is
+// found there again once the component's process has ended; by whom it is
+// wanted makes no difference. Only the module that is wanted is attached.
+func TestHome(t *testing.T) {
+	ctx := context.Background()
+	w := newWorld()
+	carry := func() *plugin {
+		return &plugin{mods: []modapi.Module{w.mod("foofs", modapi.ClassVFS), w.mod("barfs", modapi.ClassVFS)}, done: make(chan struct{})}
+	}
+	w.plugins["many"] = carry
+	if err := w.m.Load(ctx, "foofs", nil); errno(err) != abi.ENOENT {
+		t.Errorf("before it was anywhere: %v", err)
+	}
+	if err := w.m.Start(ctx, StartSpec{Instance: "vfs", Plugin: "many", Source: Boot}, carry()); err != nil {
+		t.Fatal(err)
+	}
+	end := func(names ...string) {
+		t.Helper()
+		for _, n := range names {
+			if err := w.m.Unload(ctx, n); err != nil {
+				t.Error(err)
+			}
+		}
+		if len(w.m.Rows()) != 0 {
+			t.Errorf("left: %v", w.m.Rows())
+		}
+	}
+	end("foofs", "barfs")
+	if err := w.m.Autoload(ctx, "barfs", modapi.ClassNet); errno(err) != abi.ENOENT {
+		t.Errorf("of another class: %v", err)
+	}
+	for _, load := range []func() error{
+		func() error { return w.m.Load(ctx, "barfs", nil) },
+		func() error { return w.m.Autoload(ctx, "barfs", modapi.ClassVFS) },
+	} {
+		if err := load(); err != nil {
+			t.Fatal(err)
+		}
+		rows := w.m.Rows()
+		if len(rows) != 1 || rows[0].Name != "barfs" || rows[0].Source != Filesys || rows[0].Instance != "vfs" {
+			t.Errorf("%+v", rows)
+		}
+		end("barfs")
+	}
+	if err := w.m.Load(ctx, "foofs", nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.m.Load(ctx, "barfs", nil); err != nil { // of the process that is there
+		t.Error(err)
+	}
+	end("foofs", "barfs")
+}
+
 // TestAutoload: what may be autoloaded, and what the row says then.
 func TestAutoload(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())

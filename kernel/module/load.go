@@ -22,6 +22,7 @@ type LoadSpec struct {
 	auto  bool         // by autoload
 	exact bool         // the plugin must carry a module of this name
 	class modapi.Class // and of this class; ClassAny: any
+	only  bool         // of the plugin only the module of this name is attached
 }
 
 // Load loads a module by name or path (modctl LOAD). EEXIST if it is loaded.
@@ -111,7 +112,13 @@ func (m *Manager) load(ctx context.Context, s LoadSpec, chain []string) error {
 		m.reinstated(name)
 		return nil
 	}
-	p, err := m.d.Load(ctx, hyper.PluginSpec{Instance: inst, Plugin: name, Epoch: 1})
+	plugin := name
+	p, err := m.d.Load(ctx, hyper.PluginSpec{Instance: inst, Plugin: plugin, Epoch: 1})
+	if h, ok := m.homeOf(name); ok && abi.ErrnoOf(err) == abi.ENOENT {
+		inst, plugin = h.instance, h.plugin
+		s.exact, s.only = true, true
+		p, err = m.d.Load(ctx, hyper.PluginSpec{Instance: inst, Plugin: plugin, Epoch: 1})
+	}
 	if err != nil {
 		return fmt.Errorf("modload %s: %w", name, err)
 	}
@@ -124,11 +131,24 @@ func (m *Manager) load(ctx context.Context, s LoadSpec, chain []string) error {
 		p.Stop(ctx)
 		return err
 	}
-	if err := m.start(ctx, StartSpec{Instance: inst, Plugin: name, Source: Filesys, Props: props}, p, s, chain); err != nil {
+	if err := m.start(ctx, StartSpec{Instance: inst, Plugin: plugin, Source: Filesys, Props: props}, p, s, chain); err != nil {
 		return err
 	}
 	m.autoloaded(s, inst)
 	return nil
+}
+
+// home is where a module was at boot: a component of the configuration, whose
+// plugin may be called otherwise than the module.
+type home struct{ instance, plugin string }
+
+// homeOf is where the module called name was at boot, if it was anywhere. It is
+// loaded from there again when there is no plugin of its own name.
+func (m *Manager) homeOf(name string) (home, bool) {
+	m.tab.Lock()
+	defer m.tab.Unlock()
+	h, ok := m.homes[name]
+	return h, ok
 }
 
 // accepts reports whether a plugin has what was asked for: ENOENT.

@@ -124,14 +124,15 @@ const (
 
 // Manager is a kernel's modules.
 type Manager struct {
-	d    Deps
-	mu   sync.Mutex // module_lock
-	tab  sync.Mutex
-	seq  int                  // of the last module attached, protected by tab
-	mods map[string]*Mod      // by shown name, protected by tab
-	inst map[string]*Instance // protected by tab
-	off  map[string]*disabled // builtins that were unloaded, protected by tab
-	auto autoload
+	d     Deps
+	mu    sync.Mutex // module_lock
+	tab   sync.Mutex
+	seq   int                  // of the last module attached, protected by tab
+	mods  map[string]*Mod      // by shown name, protected by tab
+	inst  map[string]*Instance // protected by tab
+	off   map[string]*disabled // builtins that were unloaded, protected by tab
+	homes map[string]home      // of the modules that were attached at boot, protected by tab
+	auto  autoload
 }
 
 // Instance is one plugin process, over all its generations.
@@ -174,7 +175,7 @@ type attachment struct {
 
 // New makes an empty Manager.
 func New(d Deps) *Manager {
-	m := &Manager{d: d, mods: make(map[string]*Mod), inst: make(map[string]*Instance), off: make(map[string]*disabled)}
+	m := &Manager{d: d, mods: make(map[string]*Mod), inst: make(map[string]*Instance), off: make(map[string]*disabled), homes: make(map[string]home)}
 	m.auto.init()
 	return m
 }
@@ -324,6 +325,9 @@ func (m *Manager) start(ctx context.Context, s StartSpec, p hyper.Plugin, how Lo
 		if err != nil {
 			break
 		}
+		if how.only && mod.Info().Name != how.Name {
+			continue
+		}
 		err = m.attach(ctx, i, mod, s.Props, how, chain)
 	}
 	if err != nil {
@@ -447,6 +451,9 @@ func (m *Manager) attach(ctx context.Context, i *Instance, mod modapi.Module, pr
 	m.seq++
 	x.seq = m.seq
 	m.mods[x.Name] = x
+	if _, ok := m.homes[info.Name]; !ok && i.Source == Boot {
+		m.homes[info.Name] = home{i.Name, i.Plugin}
+	}
 	m.tab.Unlock()
 	m.symbols(x)
 	return nil

@@ -214,9 +214,10 @@ func sysModstat(_ context.Context, k *Kernel, _ *proc.Lwp, a *abi.Sysargs) error
 	return answer(a, b)
 }
 
-// sysSysctlbyname reads, writes and lists the sysctl tree by name.
+// sysSysctlbyname reads, writes and lists the sysctl tree by name, of which
+// parts may be numbers.
 func sysSysctlbyname(_ context.Context, k *Kernel, l *proc.Lwp, a *abi.Sysargs) error {
-	switch name := curproc(l, a.Path[0]); a.Int(0) {
+	switch name := k.Sysctl.Words(curproc(l, a.Path[0])); a.Int(0) {
 	case SysctlGet:
 		v, err := k.Sysctl.GetAs(l.Caller(), name)
 		if err != nil {

@@ -193,6 +193,33 @@ func (t *Tree) Numbers(name string) ([]int32, error) {
 	return nums, nil
 }
 
+// Words replaces the parts of a name that are numbers by their words, as
+// sysctl(8) does: 1.10 and kern.10 are kern.hostname. A part that is called so,
+// as a process in proc.7, stays, and so does one that nothing has.
+func (t *Tree) Words(name string) string {
+	words := strings.Split(name, ".")
+	for i, part := range words {
+		n, err := strconv.ParseInt(part, 0, 32)
+		if err != nil {
+			continue
+		}
+		cs, err := t.Children(strings.Join(words[:i], "."))
+		if err != nil {
+			break
+		}
+		for _, c := range cs {
+			if c.Name == part {
+				words[i] = part
+				break
+			}
+			if c.Num == int32(n) {
+				words[i] = c.Name
+			}
+		}
+	}
+	return strings.Join(words, ".")
+}
+
 // TypeOf is the type of the value called name: ENOENT, EISDIR, ENOTDIR.
 func (t *Tree) TypeOf(name string) (Type, error) {
 	n, err := t.find(name)

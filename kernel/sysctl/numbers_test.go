@@ -75,6 +75,20 @@ func TestNumbers(t *testing.T) {
 	}
 }
 
+// TestWords: parts of a name that are numbers.
+func TestWords(t *testing.T) {
+	tr, _ := parts(t)
+	for in, want := range map[string]string{
+		"1.1": "kern.ostype", "kern.1": "kern.ostype", "0x1.1": "kern.ostype", "6.ncpu": "hw.ncpu", "1": "kern", "": "", "kern.ostype": "kern.ostype",
+		"10.40.1": "proc.40.corename", "proc.40.corename": "proc.40.corename", "proc.3.2": "proc.3.rlimit",
+		"1.9999": "kern.9999", "99.1": "99.1", "1.1.1": "kern.ostype.1", "..": "..", "1.": "kern.", "-1": "-1", "proc.77.1": "proc.77.1",
+	} {
+		if got := tr.Words(in); got != want {
+			t.Errorf("%q is %q, want %q", in, got, want)
+		}
+	}
+}
+
 // TestDynamic: parts come and go; reading, writing and listing them.
 func TestDynamic(t *testing.T) {
 	tr, live := parts(t)
