@@ -18,7 +18,6 @@ import (
 	"github.com/rumpus-kernel/rumpus/kernel/kthread"
 	"github.com/rumpus-kernel/rumpus/kernel/module"
 	"github.com/rumpus-kernel/rumpus/kernel/proc"
-	"github.com/rumpus-kernel/rumpus/kernel/pseudofs/devfs"
 	"github.com/rumpus-kernel/rumpus/kernel/socket"
 	"github.com/rumpus-kernel/rumpus/kernel/socket/local"
 	"github.com/rumpus-kernel/rumpus/kernel/syscall"
@@ -233,9 +232,7 @@ func (k *Kernel) initCore() {
 		},
 	})
 	k.sys.Mod = k.Mod
-	if err := k.VFS.AttachFS("", "devfs", devfs.New(k.Dev), devfs.Caps); err != nil {
-		k.Msg.Printf("devfs: %v", err)
-	}
+	k.attachPseudofs()
 	k.Procs.SetHooks(proc.Hooks{
 		VFSInit:    vfs.NewCwdinfo,
 		VFSRelease: func(c *vfs.Cwdinfo) { c.Release() },

@@ -31,6 +31,8 @@ type binding struct {
 	reserver   vfsops.Reserver
 	syncer     vfsops.Syncer
 	accesser   vfsops.Accesser
+	opener     FileOpener // of file systems in the kernel
+	personal   bool       // Personal
 }
 
 // hasMask are the capabilities that stand for an optional interface.
@@ -63,6 +65,8 @@ func newBinding(fs vfsops.FS, declared vfsops.Caps) *binding {
 	opt(b, vfsops.HasReserver, &b.reserver)
 	opt(b, vfsops.HasSyncer, &b.syncer)
 	opt(b, vfsops.HasAccesser, &b.accesser)
+	b.opener, _ = fs.(FileOpener)
+	_, b.personal = fs.(Personal)
 	return b
 }
 

@@ -282,6 +282,19 @@ func (fs *VFS) Getcwd(ctx context.Context, w Where) (string, error) {
 	return fs.pathOf(crossDown(cdir), rdir)
 }
 
+// Getroot answers the absolute path of the root directory, as seen from the root
+// of the tree. ENOENT if it has been removed.
+func (fs *VFS) Getroot(ctx context.Context, w Where) (string, error) {
+	if !fs.Available() {
+		return "", errUnavailable
+	}
+	_, rdir := w.Cwd.dirs()
+	if rdir == nil {
+		return "/", nil
+	}
+	return fs.pathOf(crossDown(rdir), nil)
+}
+
 // Path answers the absolute path of an open directory (F_GETPATH). EBADF for
 // a file that is no vnode; ENOENT for one whose path is not known, which is so
 // for everything but directories.

@@ -344,7 +344,7 @@ func (w *walker) follow(v *Vnode, after string) (string, error) {
 	if w.links++; w.links > abi.MAXSYMLINKS {
 		return "", abi.ELOOP
 	}
-	target, err := v.readlink(w.ctx)
+	target, err := v.readlink(v.m.asking(w.ctx, w.c))
 	if err != nil {
 		return "", err
 	}
@@ -393,7 +393,7 @@ func (w *walker) ask(rest string, mode walkMode) (string, error) {
 	dir.mu.RLock()
 	m.reclaimMu.RLock()
 	stamp := m.stamp()
-	res, err := b.fs.Lookup(w.ctx, vfsops.LookupReq{Start: dir.handle(), Names: names})
+	res, err := b.fs.Lookup(m.asking(w.ctx, w.c), vfsops.LookupReq{Start: dir.handle(), Names: names})
 	var v *Vnode
 	if err == nil && len(res.Trace) > len(names) {
 		err = abi.EIO

@@ -110,7 +110,7 @@ func (fs *VFS) openCreate(ctx context.Context, w Where, path string, flags int, 
 		if links > abi.MAXSYMLINKS {
 			err = abi.ELOOP
 		} else {
-			target, err = v.readlink(ctx)
+			target, err = v.readlink(v.m.asking(ctx, w.Caller))
 		}
 		v.put()
 		if err != nil {
@@ -166,6 +166,11 @@ func (fs *VFS) openVnode(ctx context.Context, c *abi.Caller, v *Vnode, flags int
 			return nil, err
 		}
 		return fs.wrap(c, v, ops, data, flags)
+	}
+	if v.typ == abi.VREG && v.m.openers() {
+		if f, ok, err := fs.openMadeUp(ctx, c, v, flags); ok {
+			return f, err
+		}
 	}
 	if flags&abi.O_TRUNC != 0 && !made && v.typ == abi.VREG {
 		if err := v.truncate(ctx, c, 0); err != nil {

@@ -30,7 +30,7 @@ func (fs *VFS) Getdents(ctx context.Context, c *abi.Caller, f *file.File, buf []
 	f.OffMu.Lock()
 	defer f.OffMu.Unlock()
 	off := f.Offset
-	n, err := v.getdents(ctx, buf, &off)
+	n, err := v.getdents(v.m.asking(ctx, c), buf, &off)
 	if err == nil {
 		f.Offset = off
 	}

@@ -99,7 +99,7 @@ func (fs *VFS) Access(ctx context.Context, w Where, path string, mode uint32, fl
 func (fs *VFS) Readlink(ctx context.Context, w Where, path string) (string, error) {
 	var t string
 	err := fs.withPath(ctx, w, path, false, func(v *Vnode) (err error) {
-		t, err = v.readlink(ctx)
+		t, err = v.readlink(v.m.asking(ctx, w.Caller))
 		return err
 	})
 	return t, err
