@@ -25,6 +25,9 @@ func (c *Config) consistent() *fault {
 	if err := c.checkDevices(); err != nil {
 		return err
 	}
+	if err := c.checkFuse(); err != nil {
+		return err
+	}
 	if err := c.checkNBD(); err != nil {
 		return err
 	}
@@ -85,6 +88,23 @@ func (c *Config) checkDevices() *fault {
 		case d.Size.Bytes%512 != 0:
 			return faultf(append(at, "size"), "got %d, wanted a multiple of 512", d.Size.Bytes)
 		}
+	}
+	return nil
+}
+
+// checkFuse checks exports/fuse: each entry has a directory of its own.
+func (c *Config) checkFuse() *fault {
+	dirs := map[string]int{}
+	for i := range c.Exports.Fuse {
+		dir := c.Exports.Fuse[i].Dir
+		at := []string{"exports", "fuse", strconv.Itoa(i), "dir"}
+		if dir == "" {
+			return faultf(at, "missing (wanted a directory of the host)")
+		}
+		if j, twice := dirs[dir]; twice {
+			return faultf(at, "%s is mounted on already (exports/fuse/%d)", shown(dir), j)
+		}
+		dirs[dir] = i
 	}
 	return nil
 }

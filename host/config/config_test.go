@@ -64,7 +64,7 @@ func builtin() *Config {
 		},
 		Devices:    map[string]Device{},
 		Interfaces: map[string]Interface{"lo0": {}},
-		Exports:    Exports{Fuse: []any{}, NineP: []any{}, SFTP: []any{}, NBD: []NBD{}, Socks: []any{}},
+		Exports:    Exports{Fuse: []Fuse{}, NineP: []any{}, SFTP: []any{}, NBD: []NBD{}, Socks: []any{}},
 		Log:        Log{Level: "warn"},
 	}
 }

@@ -156,6 +156,12 @@ var rules = map[string]func(v any) (any, error){
 		}
 		return v, nil
 	},
+	"fuse-path": text(func(s string) error {
+		if s != "" && (!strings.HasPrefix(s, "/") || path.Clean(s) != s || len(s) > 1023) {
+			return errors.New("wanted the absolute path of a directory of the kernel")
+		}
+		return nil
+	}),
 	"device-path": text(func(s string) error {
 		if strings.HasSuffix(s, "/") || len(s) > 1023 || path.Clean(s) != s && s != "" {
 			return errors.New("wanted the name of a node of /dev, or the path of one")

@@ -59,6 +59,9 @@ func TestSampleKeys(t *testing.T) {
 		// There is none by default: the prose shows one.
 		name, ok := strings.CutPrefix(k, "exports/nbd/*/")
 		if !ok {
+			name, ok = strings.CutPrefix(k, "exports/fuse/*/")
+		}
+		if !ok {
 			name, ok = strings.CutPrefix(k, "devices/*/")
 		}
 		if ok && regexp.MustCompile(`\b`+name+`: `).MatchString(plain) {

@@ -143,15 +143,30 @@ type Mount struct {
 // Interface is a network interface; lo0 is the only one and has no settings.
 type Interface struct{}
 
-// Exports are ways into the kernel other than the server. This version has NBD
-// only: the rest of it is empty.
+// Exports are ways into the kernel other than the server. This version has FUSE
+// and NBD only: the rest of it is empty.
 type Exports struct {
-	Fuse    []any   `koanf:"fuse" rule:"export"`
+	Fuse    []Fuse  `koanf:"fuse" rule:"nbd"`
 	NineP   []any   `koanf:"9p" rule:"export"`
 	SFTP    []any   `koanf:"sftp" rule:"export"`
 	NBD     []NBD   `koanf:"nbd" rule:"nbd"`
 	Socks   []any   `koanf:"socks" rule:"export"`
 	Metrics Metrics `koanf:"metrics"`
+}
+
+// Fuse is a directory of the kernel that is mounted on one of the host.
+type Fuse struct {
+	// Dir is the directory of the host, absolute.
+	Dir string `koanf:"dir" rule:"dir"`
+	// Path is the directory of the kernel; "" is "/".
+	Path string `koanf:"path" rule:"fuse-path"`
+	// RO lets nobody change anything through it, NoCache has the host keep
+	// nothing of it, Xattr gives it extended attributes.
+	RO      bool `koanf:"ro"`
+	NoCache bool `koanf:"nocache"`
+	Xattr   bool `koanf:"xattr"`
+	// AllowOther lets other users of the host in.
+	AllowOther bool `koanf:"allow-other"`
 }
 
 // NBD is one block device of the kernel that is served by the NBD protocol.

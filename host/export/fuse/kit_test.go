@@ -135,4 +135,3 @@ func need(t *testing.T, names ...string) {
 		}
 	}
 }
-
