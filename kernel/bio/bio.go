@@ -184,28 +184,44 @@ func (s *System) all() []*Disk {
 	return r
 }
 
-// Sync writes the dirty blocks of all devices and flushes them (sync(2)). The
-// first error is answered; the others are tried all the same.
+// Sync writes the dirty blocks of all devices and flushes them (sync(2)), all
+// at the same time: one that does not answer takes nothing from the others. An
+// error of one of them is answered.
 func (s *System) Sync(ctx context.Context) error {
-	var first error
-	for _, d := range s.all() {
+	disks := s.all()
+	errs := make([]error, len(disks))
+	var wg sync.WaitGroup
+	for i, d := range disks {
 		if !d.writable.Load() {
 			continue
 		}
-		err := d.Flush(ctx)
-		d.mu.Lock()
-		closed := d.closed // meanwhile: its Close has told
-		d.mu.Unlock()
-		if err != nil && !closed && first == nil {
-			first = fmt.Errorf("sync of device %v: %w", d.dev, err)
+		wg.Go(func() {
+			err := d.Flush(ctx)
+			d.mu.Lock()
+			closed := d.closed // meanwhile: its Close has told
+			d.mu.Unlock()
+			if err != nil && !closed {
+				errs[i] = fmt.Errorf("sync of device %v: %w", d.dev, err)
+			}
+		})
+	}
+	wg.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return err
 		}
 	}
-	return first
+	return nil
 }
 
-// End says that the kernel ends: requests that wait for their driver under the
-// policy Wait are EIO from now on.
-func (s *System) End() { s.end.Do(func() { close(s.ending) }) }
+// End says that the kernel ends and has waited long enough: requests that
+// devices have are given up, and those that come are EIO.
+func (s *System) End() {
+	s.end.Do(func() { close(s.ending) })
+	for _, d := range s.all() {
+		d.q.giveUp(errEnd)
+	}
+}
 
 type nopLog struct{}
 

@@ -2,6 +2,7 @@ package bio
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync/atomic"
 
@@ -90,7 +91,7 @@ func (s *System) OpenDevice(ctx context.Context, dev abi.Dev, o Device, flags in
 func newDisk(s *System, dev abi.Dev, o Device, g devops.Geom) *Disk {
 	d := &Disk{s: s, dev: dev, geom: g, unit: max(minUnit, int64(g.Sector)),
 		bufs: make(map[int64]*Buf), dirty: make(map[int64]*Buf), writing: make(map[int64]*Buf)}
-	d.q.s, d.q.dev, d.q.depth, d.q.size = s, o, s.o.Depth, g.Size
+	d.q.init(s, o, g.Size)
 	d.maxIO = max(int64(g.MaxIO)/d.unit*d.unit, d.unit)
 	return d
 }
@@ -142,7 +143,8 @@ func (h *Handle) Zeroes(ctx context.Context, off, n int64, fua bool) error {
 
 // Close ends the open. The last one writes what is dirty and forgets all
 // blocks: the device may change behind our back now. Its error says that some
-// of it could not be written, and is lost. A second call does nothing.
+// of it could not be written, and is lost. When ctx ends before that, requests
+// that the device has are given up. A second call does nothing.
 func (h *Handle) Close(ctx context.Context) error {
 	if h.closed.Swap(true) {
 		return nil
@@ -153,6 +155,8 @@ func (h *Handle) Close(ctx context.Context) error {
 	if d.opens--; d.opens > 0 {
 		return nil
 	}
+	defer d.q.giveUp(errClosed)
+	defer context.AfterFunc(ctx, func() { d.q.giveUp(errLate) })()
 	var first error
 	if d.writable.Load() {
 		first = d.Flush(ctx)
@@ -164,7 +168,7 @@ func (h *Handle) Close(ctx context.Context) error {
 	if timer != nil {
 		timer.Stop()
 	}
-	d.flushers.Wait() // each of their requests ends: the device's deadlines bound it
+	d.flushers.Wait() // each of their requests ends: the device's deadlines bound it, and ctx
 	d.mu.Lock()
 	lost := len(d.dirty)
 	d.mu.Unlock()
@@ -184,6 +188,13 @@ func (h *Handle) Close(ctx context.Context) error {
 	}
 	return first
 }
+
+// Why requests are given up.
+var (
+	errClosed = errors.New("the device was closed")
+	errLate   = errors.New("the close does not wait for the device any longer")
+	errEnd    = errors.New("the kernel ends")
+)
 
 // openLock lets one device be opened or closed at a time: others do not wait
 // for its driver.

@@ -27,6 +27,9 @@ type queue struct {
 	policy Policy
 	depth  int
 
+	up     context.Context // ends when the requests are given up, with the reason
+	giveUp context.CancelCauseFunc
+
 	mu      sync.Mutex
 	dev     Device
 	size    int64 // of the device: it must come back with the same
@@ -51,7 +54,7 @@ type Request struct {
 	writes   bool
 	flush    bool
 	iodone   func(error)     // must not wait: others may wait for what it does
-	ctx      context.Context // the caller's, that nobody can cancel
+	ctx      context.Context // the caller's values; it ends with queue.up only
 
 	issued     bool // protected by queue.mu
 	prev, next *Request
@@ -72,6 +75,31 @@ func (r *Request) Biowait(ctx context.Context) error {
 		return r.err
 	case <-ctx.Done():
 		return abi.ErrnoOf(ctx.Err())
+	}
+}
+
+// requestCtx is the context of a request: who waits may leave, the request goes
+// on until it is done or all of its device are given up.
+type requestCtx struct {
+	context.Context // queue.up
+	values          context.Context
+}
+
+func (c requestCtx) Value(k any) any {
+	if v := c.Context.Value(k); v != nil {
+		return v
+	}
+	return c.values.Value(k)
+}
+
+// init makes the queue of a device.
+func (q *queue) init(s *System, o Device, size int64) {
+	q.s, q.dev, q.depth, q.size = s, o, s.o.Depth, size
+	q.up, q.giveUp = context.WithCancelCause(context.Background())
+	select {
+	case <-s.ending:
+		q.giveUp(errEnd)
+	default:
 	}
 }
 
@@ -103,7 +131,7 @@ func (q *queue) eligibleLocked(r *Request) bool {
 
 // enter puts a buf into the table, waiting for room.
 func (q *queue) enter(ctx context.Context, b *devops.Buf, iodone func(error), inline bool) (*Request, error) {
-	r := &Request{buf: *b, off: b.Blkno * devops.DevBsize, iodone: iodone, ctx: context.WithoutCancel(ctx)}
+	r := &Request{buf: *b, off: b.Blkno * devops.DevBsize, iodone: iodone, ctx: requestCtx{q.up, ctx}}
 	r.end = r.off + b.Bytes
 	r.flush = b.Flags&devops.BFlush != 0
 	r.writes = b.Flags&(devops.BWrite|devops.BDiscard|devops.BZeroes) != 0
@@ -222,11 +250,17 @@ func (q *queue) start(ctx context.Context, b *devops.Buf, iodone func(error)) (*
 // attempt gives a buf to the device, again if its driver dies.
 func (q *queue) attempt(r *Request) error {
 	for try := 0; ; try++ {
+		if q.up.Err() != nil {
+			return q.givenUp(r)
+		}
 		q.mu.Lock()
 		dev := q.dev
 		q.mu.Unlock()
 		b := r.buf // the driver's own: what it does to it concerns nobody
 		err := dev.Strategy(r.ctx, &b)
+		if err != nil && q.up.Err() != nil {
+			return q.givenUp(r)
+		}
 		if err == nil || !errors.Is(err, ErrDied) {
 			return err
 		}
@@ -244,6 +278,12 @@ func (q *queue) attempt(r *Request) error {
 		}
 		q.s.cnt.reissued.Inc()
 	}
+}
+
+// givenUp is the error of requests that are not waited for any more.
+func (q *queue) givenUp(r *Request) error {
+	q.s.cnt.abandoned.Inc()
+	return fmt.Errorf("device %v: buf %d: %w: %w", r.buf.Dev, r.buf.ID, context.Cause(q.up), abi.EIO)
 }
 
 // back waits for the driver of dev, and sees to it that the device is still the

@@ -2,7 +2,7 @@ package bio
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"slices"
 	"sync"
 
@@ -129,11 +129,12 @@ func (d *Disk) writeback(ctx context.Context) error {
 // writeBlocks writes those of blks, sorted, that are dirty.
 func (d *Disk) writeBlocks(ctx context.Context, blks []int64) error {
 	var mu sync.Mutex
-	var errs []error
+	var first error
+	fails := 0
 	fail := func(err error) {
 		mu.Lock()
-		if len(errs) < 4 {
-			errs = append(errs, err)
+		if fails++; first == nil {
+			first = err
 		}
 		mu.Unlock()
 	}
@@ -159,7 +160,7 @@ func (d *Disk) writeBlocks(ctx context.Context, blks []int64) error {
 		_, err = d.q.start(ctx, d.bufOf(run[0].blk, devops.BWrite, iov), func(err error) {
 			d.wrote(run, err)
 			if err != nil {
-				fail(err)
+				fail(fmt.Errorf("device %v: %d bytes at %d: %w", d.dev, iov.Len(), run[0].blk*d.unit, err))
 			}
 			ended <- struct{}{}
 		})
@@ -177,7 +178,12 @@ func (d *Disk) writeBlocks(ctx context.Context, blks []int64) error {
 			return abi.ErrnoOf(ctx.Err())
 		}
 	}
-	return errors.Join(errs...)
+	mu.Lock()
+	defer mu.Unlock()
+	if fails > 1 {
+		return fmt.Errorf("%d writes failed, the first: %w", fails, first)
+	}
+	return first
 }
 
 // takeRun holds the first dirty one of blks and those that follow it without a

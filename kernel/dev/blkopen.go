@@ -51,9 +51,10 @@ type BlkHandle struct {
 	stats *iostat.Stats // nil: not counted
 	queue chan struct{} // of the instance (depths); nil: not bounded
 
-	openMu sync.Mutex
-	gen    atomic.Uint64 // generation it is open in; 0 = none
-	closed atomic.Bool
+	openMu  sync.Mutex
+	opening *reopening    // protected by openMu; nil: nobody opens
+	gen     atomic.Uint64 // generation it is open in; 0 = none
+	closed  atomic.Bool
 }
 
 // OpenBlk opens a block device. flags are O_RDONLY or O_RDWR, and O_EXCL to
@@ -201,17 +202,51 @@ func (h *BlkHandle) call(ctx context.Context, what string, try func(g *blkGen) e
 	return err
 }
 
+// reopening is an open in a generation that is under way. Who comes meanwhile
+// shares what it comes to: a driver that takes long to say no is asked once,
+// not by each request in turn.
+type reopening struct {
+	done chan struct{}
+	err  error // before done is closed
+}
+
 // reopen opens the unit in a generation in which it is not open yet.
 func (h *BlkHandle) reopen(ctx context.Context, g *blkGen) error {
-	if h.gen.Load() == g.n {
-		return nil
+	for h.gen.Load() != g.n {
+		h.openMu.Lock()
+		r := h.opening
+		if r == nil && h.gen.Load() != g.n {
+			r = &reopening{done: make(chan struct{})}
+			h.opening = r
+			h.openMu.Unlock()
+			r.err = h.openIn(ctx, g)
+			h.openMu.Lock()
+			h.opening = nil
+			h.openMu.Unlock()
+			close(r.done)
+			return r.err
+		}
+		h.openMu.Unlock()
+		if r == nil {
+			continue
+		}
+		select {
+		case <-r.done:
+		case <-ctx.Done():
+			return abi.ErrnoOf(ctx.Err())
+		}
+		switch abi.ErrnoOf(r.err) {
+		case 0, abi.EINTR, abi.ETIMEDOUT: // another's patience is not ours
+		default:
+			return r.err
+		}
 	}
-	h.openMu.Lock()
-	defer h.openMu.Unlock()
+	return nil
+}
+
+// openIn is reopen's work.
+func (h *BlkHandle) openIn(ctx context.Context, g *blkGen) error {
 	old := h.gen.Load()
-	if old == g.n {
-		return nil
-	}
 	if err := h.ensure(ctx, g); err != nil {
 		return err
 	}

@@ -67,7 +67,8 @@
 //
 // # Locks
 //
-//	Handle.openMu, BlkHandle.openMu   one re-open at a time; held over the driver's Open
+//	Handle.openMu   one re-open at a time; held over the driver's Open
+//	BlkHandle.openMu   a leaf; who finds a re-open under way waits for it without
 //	  config.mu      one Configure of a unit at a time; held over the driver's
 //	    Switch.mu    tables; never held over calls to a driver
 //	      event.Selinfo  leaf

@@ -38,7 +38,9 @@ func TestBlk(t *testing.T, newBlk func(t *testing.T) BlkUnderTest) {
 			k.SetDisk(dev, io)
 		}
 		k.load(b, ut.Mods, ut.Grants, ut.Props)
+		k.mu.Lock() // BlkChanged may come at any time
 		at, ok := k.Blks[ut.Driver]
+		k.mu.Unlock()
 		if !ok {
 			t.Fatalf("no block device driver %q was attached", ut.Driver)
 		}

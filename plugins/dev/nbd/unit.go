@@ -18,7 +18,8 @@ const (
 	firstPause = 10 * time.Millisecond // after the second vain attempt; then doubled
 	maxPause   = time.Second
 	maxSpans   = 4096
-	maxLies    = 3 // violations in a row, after which what is in flight fails
+	maxOpen    = 10 * time.Second // an open, which the kernel gives 30
+	maxLies    = 3                // violations in a row, after which what is in flight fails
 )
 
 // dialFunc makes a new connection to the server.
@@ -165,8 +166,8 @@ func (u *unit) firstTry(ctx context.Context) error {
 	return u.why
 }
 
-// up waits until there is a link or was one once, but half the timeout from the
-// unit's start on, whoever waits: all requests of a kernel whose driver has
+// up waits until there is a link or was one once, but half the timeout, or
+// maxOpen, from the unit's start on, whoever waits: all requests of a kernel whose driver has
 // died come here one after the other.
 func (u *unit) up(ctx context.Context) {
 	u.mu.Lock()
@@ -175,7 +176,7 @@ func (u *unit) up(ctx context.Context) {
 	if known {
 		return
 	}
-	ctx, cancel := context.WithDeadline(ctx, since.Add(u.opt.timeout/2))
+	ctx, cancel := context.WithDeadline(ctx, since.Add(min(u.opt.timeout/2, maxOpen)))
 	defer cancel()
 	select {
 	case <-wait:
