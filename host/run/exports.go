@@ -14,11 +14,17 @@ import (
 	"github.com/rumpus-kernel/rumpus/modapi/devops"
 )
 
-// exportEnd is how long clients of exports may take to be answered at the end.
-const exportEnd = 2 * time.Second
+// How long the end may take: for clients of exports to be answered, and for what
+// is dirty to be written, as the kernel itself has for unmounting.
+const (
+	exportEnd = 2 * time.Second
+	closeTime = 10 * time.Second
+)
 
-// exports are the NBD servers of the configuration, one for each address.
+// exports are the NBD servers of the configuration, one for each address, and
+// the mounts in the host's tree.
 type exports struct {
+	fuse    *fuseMounts
 	servers map[string]*nbd.Server
 	devices []*bio.Handle
 	served  sync.WaitGroup
@@ -27,7 +33,7 @@ type exports struct {
 // startExports opens the devices of exports/nbd and serves them. All of it is
 // ended by close, also after an error.
 func (h *host) startExports(ctx context.Context) (*exports, error) {
-	x := &exports{servers: map[string]*nbd.Server{}}
+	x := &exports{servers: map[string]*nbd.Server{}, fuse: &fuseMounts{h: h}}
 	for i := range h.cfg.Exports.NBD {
 		e := &h.cfg.Exports.NBD[i]
 		if err := h.export(ctx, x, e); err != nil {
@@ -45,7 +51,7 @@ func (h *host) startExports(ctx context.Context) (*exports, error) {
 			}
 		})
 	}
-	return x, nil
+	return x, h.startFuse(ctx, x.fuse)
 }
 
 // export opens one device and adds it to the server of its address.
@@ -89,22 +95,26 @@ func (h *host) export(ctx context.Context, x *exports, e *config.NBD) error {
 }
 
 // close ends the servers, then the opens of the devices, which writes what is
-// dirty.
+// dirty: all at the same time, and for closeTime.
 func (x *exports) close() error {
+	unmounted := x.fuse.close()
 	ctx, cancel := context.WithTimeout(context.Background(), exportEnd)
 	defer cancel()
+	var all sync.WaitGroup
 	for _, s := range x.servers {
-		s.Close(ctx)
+		all.Go(func() { s.Close(ctx) })
 	}
+	all.Wait()
 	x.served.Wait()
-	var first error
-	for _, d := range x.devices {
-		if err := d.Close(context.Background()); err != nil && first == nil {
-			first = err
-		}
+	ctx, cancel = context.WithTimeout(context.Background(), closeTime)
+	defer cancel()
+	errs := make([]error, len(x.devices))
+	for i, d := range x.devices {
+		all.Go(func() { errs[i] = d.Close(ctx) })
 	}
+	all.Wait()
 	x.devices = nil
-	return first
+	return errors.Join(append(errs, unmounted)...)
 }
 
 // closeExports is close, and says what went wrong.
