@@ -64,7 +64,7 @@ func init() {
 		modstatVerb, modloadVerb, modunloadVerb,
 		lsVerb, catVerb, writeVerb, cpVerb, mkdirVerb, rmVerb, rmdirVerb, mvVerb, lnVerb,
 		readlinkVerb, statVerb, touchVerb, chmodVerb, chownVerb,
-		mountVerb, umountVerb, dfVerb,
+		mountVerb, umountVerb, dfVerb, fuseVerb,
 		devVerb, cgdconfigVerb, vndconfigVerb, nbdVerb, ddVerb,
 		ncVerb, ifconfigVerb,
 		benchVerb, configVerb, helpVerb, versionVerb,
