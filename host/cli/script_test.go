@@ -21,20 +21,37 @@ var update = flag.Bool("update", false, "rewrite the goldens in testdata")
 // TestMain makes the test binary play rumpus in the scripts, beside being the
 // test.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"rumpus": func() { os.Exit(Main()) }})
+	testscript.Main(cleaned{m}, map[string]func(){"rumpus": func() { os.Exit(Main()) }})
+}
+
+// cleaned removes the plugins when all tests have run, each as often as -count
+// says.
+type cleaned struct{ *testing.M }
+
+func (c cleaned) Run() int {
+	defer func() {
+		if pluginDir != "" {
+			os.RemoveAll(pluginDir)
+		}
+	}()
+	return c.M.Run()
 }
 
 // noSleep keeps programs under the race detector from sleeping for a second
 // before they exit, as they otherwise do.
 const noSleep = "atexit_sleep_ms=0"
 
+// pluginDir is the directory that plugins has made.
+var pluginDir string
+
 // plugins builds the plugins once, into a directory that lives as long as the
-// test that asked first.
+// test binary.
 var plugins = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "rumpus-cli-plugins")
 	if err != nil {
 		return "", err
 	}
+	pluginDir = dir
 	cmd := exec.Command("go", "build", "-o", dir, "./plugins/vfs", "./plugins/net", "./plugins/dev")
 	cmd.Dir = filepath.Join("..", "..")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -64,7 +81,6 @@ func TestKernelScript(t *testing.T) {
 		t.Skip("boots kernels")
 	}
 	dir, err := plugins()
-	t.Cleanup(func() { os.RemoveAll(dir) })
 	if err != nil {
 		t.Fatal(err)
 	}
