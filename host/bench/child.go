@@ -156,7 +156,7 @@ func clientRole(socket string) int {
 		if dec.Decode(&t) != nil {
 			return 0
 		}
-		say(runTask(rump{c}, t))
+		say(runTask(rump{c: c}, t))
 	}
 }
 

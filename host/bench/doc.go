@@ -46,6 +46,11 @@
 // asked for that time. CPU time is the processes'
 // CPU clocks, children included, before and after.
 //
+// Devices are used by their raw nodes, past the kernel's cache: md, memory of
+// the dev component, which each transfer crosses to, and etfs, an image of the
+// host at /dev/shm. Linux's peer of both is pread and pwrite on a file there. The
+// cipher of cgd is measured by itself.
+//
 // A crossing is made by file systems that the kernel must not cache: stat and
 // open use a tmpfs mounted with nocache, pread and pwrite a hostfs over the same
 // /dev/shm that Linux is measured on. Linux's

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net"
 	"os"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/rumpus-kernel/rumpus/host/supervise"
 	"github.com/rumpus-kernel/rumpus/kernel"
+	"github.com/rumpus-kernel/rumpus/kernel/etfs"
 	"github.com/rumpus-kernel/rumpus/kernel/hyper"
 	"github.com/rumpus-kernel/rumpus/kernel/module"
 	"github.com/rumpus-kernel/rumpus/kernel/rumpclient"
@@ -21,6 +23,7 @@ import (
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
 	"github.com/rumpus-kernel/rumpus/modapi/serve"
 	"github.com/rumpus-kernel/rumpus/plugins/dev/cons"
+	"github.com/rumpus-kernel/rumpus/plugins/dev/md"
 	"github.com/rumpus-kernel/rumpus/plugins/dev/mem"
 	"github.com/rumpus-kernel/rumpus/plugins/dev/rnd"
 	"github.com/rumpus-kernel/rumpus/plugins/net/inet"
@@ -60,8 +63,11 @@ func (k grantKernel) Granted(name string) (*os.File, error) {
 
 // component is what this program does when the supervisor started it.
 func component() {
-	if os.Getenv(serve.EnvInstance) == "net" {
+	switch os.Getenv(serve.EnvInstance) {
+	case "net":
 		serve.Main(inet.New())
+	case "dev":
+		serve.Main(mem.New(), md.New())
 	}
 	serve.Main(tmpfs.New(), hostfs.New())
 }
@@ -109,7 +115,16 @@ func bootKernel(procs bool, transport, grantDir, socket string) (_ *rumpKernel, 
 		defer os.Unsetenv(transportEnv)
 	}
 	r := &rumpKernel{}
-	o := kernel.Options{Hostname: "bench", MemLimit: 256 << 20}
+	img, err := makeDisk(grantDir)
+	if err != nil {
+		return nil, err
+	}
+	disk, err := json.Marshal(etfs.Config{Name: "disk0", Host: img})
+	if err != nil {
+		return nil, err
+	}
+	props := modapi.Props{"md": map[string]any{"md0": diskBytes}}
+	o := kernel.Options{Hostname: "bench", MemLimit: 256 << 20, Devices: []kernel.Device{{Driver: "etfs", Arg: disk}}}
 	if procs {
 		exe, err := os.Executable()
 		if err != nil {
@@ -121,12 +136,17 @@ func bootKernel(procs bool, transport, grantDir, socket string) (_ *rumpKernel, 
 			map[string]supervise.Policy{"vfs": pol}, hclog.New(&hclog.LoggerOptions{Name: "bench", Level: hclog.Error}))
 		r.sup.Evcnt = func(group, name string) *modapi.Counter { return r.k.Evcnt.Attach(group, name) }
 		o.Hyper = hypercalls{k: r}
-		for name, class := range map[string]modapi.Class{"vfs": modapi.ClassVFS, "net": modapi.ClassNet} {
-			o.Components = append(o.Components, kernel.Component{Name: name, Plugin: name, Class: class, Essential: true})
+		for name, class := range map[string]modapi.Class{"vfs": modapi.ClassVFS, "net": modapi.ClassNet, "dev": modapi.ClassDriver} {
+			c := kernel.Component{Name: name, Plugin: name, Class: class, Essential: true}
+			if name == "dev" {
+				c.Props = props
+			}
+			o.Components = append(o.Components, c)
 		}
 		o.Watch = func(k *kernel.Kernel, i *module.Instance) { r.sup.Watch(k.Mod, i) }
 	} else {
-		o.Modules = []modapi.Module{tmpfs.New(), granted{hostfs.New(), grantDir}, inet.New()}
+		o.Modules = []modapi.Module{tmpfs.New(), granted{hostfs.New(), grantDir}, inet.New(), mem.New(), md.New()}
+		o.Props = map[string]modapi.Props{"md": props}
 	}
 	r.k = kernel.New(o)
 	defer func() {

@@ -22,6 +22,9 @@ func newTmpfs(dir string) (*linux, error) {
 	if err := os.MkdirAll(dir+"/d/many", 0o755); err != nil {
 		return nil, err
 	}
+	if _, err := makeDisk(dir + "/d"); err != nil {
+		return nil, err
+	}
 	data := pattern(largeIO)
 	for i := range maxCallers {
 		if err := os.WriteFile(name(dir+"/d/f", i), data, 0o644); err != nil {
@@ -61,6 +64,9 @@ func ptr(s string) (uintptr, *byte) {
 
 func (l *linux) bind(op string, caller int) (func() error, func(), error) {
 	dir := l.dir
+	if _, ok := diskOps[op]; ok || op == opXTS1M {
+		return l.bindDisk(op, caller)
+	}
 	if hit, ok := hitOf[op]; ok {
 		if op = hit; l.cross != "" {
 			dir = l.cross

@@ -56,12 +56,13 @@ var operations = []string{
 	opGetpid, opStat, opStatX, opOpen, opOpenX, opPread, opPreadX, opPwrite, opPwriteX,
 	opRead1M, opWrite1M, opCreate, opMkdir, opReaddir, opTCPRTT, opTCPBulk,
 	opPipeRTT, opPipeBulk, opUnixRTT, opUnixBulk, opPollRTT, opKqRTT, opWake, opWakeX, opGetpidGC,
+	opZero1M, opMd4K, opMd1M, opEtfs4K, opEtfs4KW, opEtfs1M, opXTS1M,
 }
 
 // callersOf is how many callers make an operation at a time, row by row.
 func callersOf(op string) []int {
 	switch op {
-	case opWake, opWakeX, opGetpidGC:
+	case opWake, opWakeX, opGetpidGC, opZero1M, opMd4K, opMd1M, opEtfs4K, opEtfs4KW, opEtfs1M, opXTS1M:
 		return []int{1}
 	case opGetpid, opStatX:
 		return []int{1, maxCallers, manyCalls}
@@ -90,7 +91,8 @@ var crossing = map[string]bool{
 }
 
 // bytesOf is how many bytes an operation moves, for those that are about that.
-var bytesOf = map[string]float64{opRead1M: largeIO, opWrite1M: largeIO, opTCPBulk: bulkIO, opPipeBulk: bulkIO, opUnixBulk: bulkIO}
+var bytesOf = map[string]float64{opRead1M: largeIO, opWrite1M: largeIO, opTCPBulk: bulkIO, opPipeBulk: bulkIO, opUnixBulk: bulkIO,
+	opZero1M: largeIO, opMd1M: largeIO, opEtfs1M: largeIO, opXTS1M: largeIO}
 
 // name is the i-th of the names that each path uses for a caller's file.
 func name(prefix string, i int) string { return prefix + strconv.Itoa(i) }

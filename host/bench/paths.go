@@ -82,7 +82,7 @@ func newRig(notes io.Writer, wanted func(path string) bool) (_ *rig, err error) 
 			return nil, fmt.Errorf("%s: %w", pathInproc, err)
 		}
 		r.later(k.close)
-		r.add(pathInproc, here(rump{k.client}))
+		r.add(pathInproc, here(rump{c: k.client, pure: true}))
 	}
 	for _, tr := range []string{suffixStream, suffixRing} {
 		if wanted("b-"+tr) || wanted("c-"+tr) {
@@ -127,7 +127,7 @@ func (r *rig) addProcs(transport, dir string, wanted func(string) bool) error {
 	}
 	r.later(k.close)
 	if wanted("b-" + transport) {
-		r.add("b-"+transport, here(rump{k.client}), k.pids...)
+		r.add("b-"+transport, here(rump{c: k.client}), k.pids...)
 	}
 	if !wanted("c-" + transport) {
 		return nil

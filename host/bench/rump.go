@@ -12,7 +12,10 @@ import (
 )
 
 // rump is a client of a kernel of ours, embedded or remote.
-type rump struct{ c *rumpclient.Client }
+type rump struct {
+	c    *rumpclient.Client
+	pure bool // with its modules in this process
+}
 
 var bg = context.Background()
 
@@ -57,7 +60,15 @@ func populate(c *rumpclient.Client, dirs ...string) error {
 }
 
 func (r rump) bind(op string, caller int) (func() error, func(), error) {
+	if _, ok := diskOps[op]; ok {
+		return r.bindDisk(op, caller)
+	}
 	switch op {
+	case opXTS1M:
+		if r.pure {
+			return bindXTS()
+		}
+		return nil, nil, errAbsent
 	case opStatX, opOpenX:
 		return r.bindFile(op, name(crossDir+"/f", caller))
 	case opPreadX, opPwriteX:

@@ -380,8 +380,12 @@ func (t *Table) Strategy(ctx context.Context, b *devops.Buf) error {
 	}
 	select {
 	case u.q <- struct{}{}:
-	case <-ctx.Done():
-		return fmt.Errorf("etfs %s: %w", u.spec.Key, abi.ETIMEDOUT)
+	default: // the way of a select with two cases is long
+		select {
+		case u.q <- struct{}{}:
+		case <-ctx.Done():
+			return fmt.Errorf("etfs %s: %w", u.spec.Key, abi.ETIMEDOUT)
+		}
 	}
 	err = u.strategy(b)
 	<-u.q

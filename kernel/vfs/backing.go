@@ -34,6 +34,10 @@ func (fs *VFS) OpenBacking(ctx context.Context, w Where, path string, write bool
 		return nil, err
 	}
 	v := vnodeOf(f)
+	if _, plain := f.Ops.(vnodeFile); !plain { // its contents are another layer's
+		f.Release(ctx)
+		return nil, fmt.Errorf("%s: %w", path, abi.EFTYPE)
+	}
 	b := &Backing{f: f, v: v, write: write}
 	switch {
 	case write && v.backing.CompareAndSwap(0, -1):

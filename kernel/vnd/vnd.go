@@ -364,10 +364,14 @@ func (t *Table) Strategy(ctx context.Context, b *devops.Buf) error {
 	}
 	select {
 	case u.q <- struct{}{}:
-	case <-u.gone:
-		return fmt.Errorf("vnd %s: gone: %w", u.c.Name, abi.ENXIO)
-	case <-ctx.Done():
-		return fmt.Errorf("vnd %s: %w", u.c.Name, abi.ErrnoOf(ctx.Err()))
+	default: // the way of a select with several cases is long
+		select {
+		case u.q <- struct{}{}:
+		case <-u.gone:
+			return fmt.Errorf("vnd %s: gone: %w", u.c.Name, abi.ENXIO)
+		case <-ctx.Done():
+			return fmt.Errorf("vnd %s: %w", u.c.Name, abi.ErrnoOf(ctx.Err()))
+		}
 	}
 	err := u.strategy(ctx, b)
 	<-u.q
