@@ -28,7 +28,14 @@ func child() {
 	if err != nil {
 		panic(err)
 	}
-	c := stream.New(nc, benchHandler, stream.Options{Epoch: 7})
+	h := stream.HandlerFunc(func(ctx context.Context, r *stream.Request) {
+		if r.Header.Op == wire.OpBlkRead {
+			nestedHandler(ctx, r)
+			return
+		}
+		benchHandler(ctx, r)
+	})
+	c := stream.New(nc, h, stream.Options{Epoch: 7})
 	if os.Getenv("RING_TEST_CHILD") == "ring" {
 		if _, err := Attach(c, m, Options{Second: true, Serve: true}); err != nil {
 			panic(err)

@@ -78,6 +78,7 @@ type call struct {
 // ends with the connection. Calls of c go by the ring from then on where they
 // can.
 func Attach(c *stream.Conn, m *Mem, opt Options) (*End, error) {
+	spareProcessors()
 	if opt.Workers <= 0 {
 		opt.Workers = slots + 1 // nothing in the ring waits for those before it
 	}
@@ -237,7 +238,7 @@ func (e *End) Call(ctx context.Context, k *stream.Call, limit time.Duration) (bo
 // Start publishes a call, if there is room for it. Finish is to follow.
 func (e *End) Start(k *stream.Call) bool {
 	h := &k.Header
-	if !e.calls || h.Op.Family() == wire.FamLife || !e.enter() {
+	if !e.calls || h.Op.Family() == wire.FamLife || e.conn.Ended() || !e.enter() {
 		return false
 	}
 	i := e.alloc(h.Rank, h.Flags&wire.FlagMutator != 0)
@@ -261,8 +262,9 @@ func (e *End) Start(k *stream.Call) bool {
 		off = offArena + x*extentSize
 	}
 	h.ReqID = e.conn.NextID()
-	c.id.Store(uint64(h.ReqID))
 	e.fill(i, h, k.Args, k.Payload, off)
+	// Only now: the slot still said that the one before was complete.
+	c.id.Store(uint64(h.ReqID))
 	e.publish(i)
 	e.cnt.Calls.Add(1)
 	k.Slot = i
@@ -327,7 +329,7 @@ const maxNotes = 8
 // Send does a one-way frame by the ring, if it has room for it. Its slot is
 // freed by a later one.
 func (e *End) Send(h *wire.Header, args []byte, payload abi.Iov) bool {
-	if !e.calls || h.PayloadLen > inlineSize || !e.enter() {
+	if !e.calls || h.PayloadLen > inlineSize || e.conn.Ended() || !e.enter() {
 		return false
 	}
 	defer e.leave()
@@ -458,6 +460,9 @@ const maxSleep = 5 * time.Millisecond
 // the slot. False: it is not, or this caller had better not wait so.
 func (e *End) await(ctx context.Context, w *atomic.Uint32, gen uint32, class wire.Class) bool {
 	done := gen<<genShift | complete
+	if e.serves && e.srv.lead.Load() == lent {
+		e.srv.promote() // the call is made inside a request, and may have others made of us
+	}
 	if class >= wire.ClassAdmin {
 		return w.Load() == done
 	}
@@ -483,6 +488,9 @@ func (e *End) await(ctx context.Context, w *atomic.Uint32, gen uint32, class wir
 			v |= waitSlot
 		}
 		left := time.Until(end)
+		if left <= 0 && v&stateMask == submitted {
+			e.cnt.Late.Add(1)
+		}
 		if left <= 0 || e.closed.Load() || ctx.Err() != nil {
 			return false
 		}

@@ -28,6 +28,7 @@ type Counters struct {
 	Rescued *modapi.Counter // complete without a ring of the bell
 	Batches *modapi.Counter // of several calls with one bell
 	Notes   *modapi.Counter // one-way frames by the ring, either way
+	Late    *modapi.Counter // calls that nobody had taken after 5 ms
 }
 
 // NewCounters makes counters of the group "ring" by attach, which may answer
@@ -40,7 +41,7 @@ func NewCounters(attach func(group, name string) *modapi.Counter) *Counters {
 		return attach("ring", name)
 	}
 	return &Counters{Calls: c("calls"), Full: c("full"), Parked: c("parked"), Wakeups: c("wakeups"), Lies: c("lies"), Rescued: c("rescued"),
-		Batches: c("batches"), Notes: c("notes")}
+		Batches: c("batches"), Notes: c("notes"), Late: c("late")}
 }
 
 // Options of an End.

@@ -1,6 +1,7 @@
 package ring
 
 import (
+	"os"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -34,6 +35,7 @@ type server struct {
 	vain  atomic.Uint32 // times that somebody woke us for nothing, in a row
 	reqs  [slots]atomic.Pointer[stream.Request]
 	count atomic.Int32 // goroutines
+	rings atomic.Int32 // bells for requests that had found the lead lent, for tests
 	wg    sync.WaitGroup
 
 	mu    sync.Mutex
@@ -58,7 +60,7 @@ func (s *server) start(e *End) {
 // run is the leader.
 func (s *server) run() {
 	defer s.wg.Done()
-	for !s.e.closed.Load() {
+	for !s.e.conn.Ended() {
 		if i, ok := s.next(); ok {
 			if !s.serve(i) {
 				return
@@ -203,6 +205,7 @@ func (s *server) rung() {
 		s.wake <- struct{}{}
 		return
 	}
+	s.rings.Add(1)
 	s.promote()
 }
 
@@ -322,6 +325,20 @@ var (
 	sleepingCalls   = limit{max: int32(max(4, runtime.NumCPU()))}
 	sleepingServers = limit{max: int32(max(4, runtime.NumCPU()))}
 )
+
+// spare is how many processors (GOMAXPROCS) there are beside those that Go
+// takes. A goroutine that sleeps on a word keeps its own until the runtime looks
+// after it, which may be in 10 ms: with as many sleepers as processors, the one
+// that somebody else has just woken would wait for that. With 3 more, up to 3
+// CPUs, the garbage collector still takes one of them, not two.
+const spare = 3
+
+// spareProcessors makes them, unless the user has said how many there shall be.
+var spareProcessors = sync.OnceFunc(func() {
+	if os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + spare)
+	}
+})
 
 // limit counts what there may be at most max of.
 type limit struct {

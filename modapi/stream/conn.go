@@ -71,6 +71,7 @@ type Conn struct {
 	wg     sync.WaitGroup
 	fast   atomic.Pointer[Fast]
 	nextID atomic.Uint64
+	ended  atomic.Bool // err is set
 
 	wlock   chan struct{} // holds an element while somebody writes
 	wbuf    []byte        // under wlock, as the rest of this group
@@ -161,6 +162,7 @@ func (c *Conn) fail(err error) {
 		return
 	}
 	c.err = err
+	c.ended.Store(true)
 	pending := c.pending
 	c.pending = nil
 	serving := c.serving

@@ -74,6 +74,11 @@ func (c *Conn) TrySend(op wire.Op, object uint64, args []byte, payload abi.Iov) 
 	return h.ArgsLen <= wire.MaxArgs && (*f).Send(&h, args, payload)
 }
 
+// Ended reports whether the connection has ended: then nothing is to be sent by
+// the fast way any more, as nothing is by the stream. Whoever has a *Dead of the
+// connection sees true.
+func (c *Conn) Ended() bool { return c.ended.Load() }
+
 // Dead is the error of calls after the connection's end.
 func (c *Conn) Dead() error { return &Dead{Cause: c.Err()} }
 
