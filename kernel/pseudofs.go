@@ -7,6 +7,7 @@ import (
 	"github.com/rumpus-kernel/rumpus/kernel/pseudofs/devfs"
 	"github.com/rumpus-kernel/rumpus/kernel/pseudofs/kernfs"
 	"github.com/rumpus-kernel/rumpus/kernel/pseudofs/procfs"
+	"github.com/rumpus-kernel/rumpus/kernel/vfs"
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
 	"github.com/rumpus-kernel/rumpus/modapi/vfsops"
 )
@@ -26,6 +27,7 @@ func (k *Kernel) attachPseudofs() {
 				return k.Auth.Authorize(kauth.Process, c.Cred, kauth.CanSee, of.Cred()) == nil
 			},
 		}), pseudofs.Caps},
+		{"nullfs", vfs.NullType{}, vfs.NullCaps},
 	} {
 		if err := k.VFS.AttachFS("", t.name, t.t, t.caps); err != nil {
 			k.Msg.Printf("%s: %v", t.name, err)

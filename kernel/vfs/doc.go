@@ -53,6 +53,16 @@
 // takes some himself. When pages run out, clean pages go first, then listings,
 // then dirty pages; pages of CapKpages are never taken, the writer gets ENOSPC.
 //
+// # Layers
+//
+// A nullfs shows a directory of another mount: its vnodes stand for lower ones
+// (Vnode.base), on which everything is done. It caches nothing and asks below, as
+// does authorisation. Its mount holds references below, so that the lower mount
+// is busy. Locks of a mount come before those of the mounts below it; a mount is
+// always made after those it stands on, so there are no circles. File systems in
+// the kernel may open files themselves (FileOpener) and answer by who asks
+// (Personal): kernfs, procfs.
+//
 // # What goes wrong
 //
 // No vfs component: EOPNOTSUPP from every path operation. A component that

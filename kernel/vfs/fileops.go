@@ -150,7 +150,9 @@ func (vnodeFile) Fsync(ctx context.Context, c *abi.Caller, f *file.File, dataOnl
 func (vnodeFile) Close(ctx context.Context, f *file.File) error {
 	v := f.Data.(*Vnode)
 	if f.Writable() {
-		v.writers.Add(-1)
+		for w := v; w != nil; w = w.lower {
+			w.writers.Add(-1)
+		}
 	}
 	v.m.vfs.unlock(v, lockOwner{f: f})
 	err := v.closed(ctx)
@@ -164,6 +166,10 @@ func (vnodeFile) Close(ctx context.Context, f *file.File) error {
 // reclaim write it back, and close waits for no file system, unless there are
 // more vnodes than may be already.
 func (v *Vnode) closed(ctx context.Context) error {
+	if v.lower != nil {
+		v.opens.Add(-1)
+		return v.lower.closed(ctx)
+	}
 	if v.opens.Add(-1) > 0 || v.unlinked.Load() || v.dead.Load() != 0 {
 		return nil
 	}
@@ -196,6 +202,7 @@ func (s *specFile) Close(ctx context.Context, f *file.File) error {
 // seekData finds the next data or hole at or after off (SEEK_DATA, SEEK_HOLE).
 // Where holes are not known the whole file is data.
 func (v *Vnode) seekData(off, size int64, data bool) (int64, error) {
+	v = v.base()
 	if off < 0 || off >= size {
 		return 0, abi.ENXIO
 	}

@@ -23,7 +23,7 @@ func (v *Vnode) note(ctx context.Context, hint uint32) {
 }
 
 // Klist is the list of knotes on the vnode.
-func (vnodeFile) Klist(f *file.File) *event.Klist { return &f.Data.(*Vnode).notes }
+func (vnodeFile) Klist(f *file.File) *event.Klist { return &f.Data.(*Vnode).base().notes }
 
 // PollKnote is genfs_kqfilter: a file can be read while the offset is not its
 // end, and written always. The data of a read is the way to the end, which is
@@ -47,7 +47,7 @@ func (vnodeFile) PollKnote(ctx context.Context, f *file.File, filter uint32) (da
 }
 
 // Klist is the list of knotes on the device's or fifo's vnode.
-func (s *specFile) Klist(*file.File) *event.Klist { return &s.v.notes }
+func (s *specFile) Klist(*file.File) *event.Klist { return &s.v.base().notes }
 
 // PollKnote asks the layer that has the device or fifo.
 func (s *specFile) PollKnote(ctx context.Context, f *file.File, filter uint32) (data int64, flags uint32, ready bool) {

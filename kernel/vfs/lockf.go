@@ -188,6 +188,7 @@ func (v *Vnode) lockHead() *lockHead {
 // advlock sets or takes away a lock (lf_advlock). wait: until nobody is in the
 // way; else EAGAIN. EDEADLK, EINTR, ENOLCK.
 func (fs *VFS) advlock(ctx context.Context, v *Vnode, lk lock, wait bool) error {
+	v = v.base()
 	t, h := &fs.lk, v.lockHead()
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -337,7 +338,7 @@ func (fs *VFS) getlk(v *Vnode, lk *lock, fl *abi.Flock) {
 	fs.lk.mu.Lock()
 	defer fs.lk.mu.Unlock()
 	var in *lock
-	if h := v.locks.Load(); h != nil {
+	if h := v.base().locks.Load(); h != nil {
 		in = h.conflictLocked(lk)
 	}
 	if in == nil {
@@ -404,6 +405,7 @@ func (fs *VFS) UnlockAll(pid int32) {
 }
 
 func (fs *VFS) unlock(v *Vnode, o lockOwner) {
+	v = v.base()
 	if v.locks.Load() == nil {
 		return
 	}

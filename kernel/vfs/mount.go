@@ -23,6 +23,7 @@ type Mount struct {
 	instance string
 	options  map[string]string // as given, without flags; never changed
 	nocache  bool              // the option; never changed
+	null     *nullFS           // of nullfs; never changed once it is mounted
 	flags    atomic.Uint64     // MNT_*
 	root     *Vnode
 	on       atomic.Pointer[Vnode] // the directory covered; nil: the root of all
@@ -187,6 +188,11 @@ func (fs *VFS) Mount(ctx context.Context, w Where, args MountArgs) (abi.Fsid, er
 		return 0, err
 	}
 	defer fs.leaveType(t)
+	mt, put, err := fs.layer(ctx, w, t, args.Source)
+	if err != nil {
+		return 0, err
+	}
+	defer put()
 	var on *Vnode
 	dir := "/"
 	if fs.root.Load() != nil {
@@ -222,7 +228,10 @@ func (fs *VFS) Mount(ctx context.Context, w Where, args MountArgs) (abi.Fsid, er
 	}
 	m.flags.Store(flags)
 	deaths := fs.deathsOf(t.instance)
-	b, root, err := m.start(ctx, t, w.Caller)
+	if err := fs.distinct(mt.t, on); err != nil {
+		return 0, fmt.Errorf("mount %s on %s: %w", args.Source, dir, err)
+	}
+	b, root, err := m.start(ctx, mt, w.Caller)
 	if err != nil {
 		return 0, fmt.Errorf("mount %s on %s: %w", args.Type, dir, err)
 	}
@@ -241,6 +250,7 @@ func (fs *VFS) Mount(ctx context.Context, w Where, args MountArgs) (abi.Fsid, er
 		return 0, fmt.Errorf("mount %s on %s: its component died: %w", args.Type, dir, abi.EIO)
 	}
 	m.setBinding(b, time.Time{})
+	m.null, _ = b.fs.(*nullFS)
 	m.root = m.newVnode(&root)
 	m.root.valid = m.sole()
 	m.vnodes[m.root.key()] = m.root
@@ -337,18 +347,6 @@ func (fs *VFS) mountUpdate(ctx context.Context, w Where, dir string, flags uint6
 	}
 	m.flags.Store(m.flags.Load()&^may | nf)
 	return m.fsid, nil
-}
-
-// writers reports whether a file of m is open for writing.
-func (m *Mount) writers() bool {
-	m.vmu.Lock()
-	defer m.vmu.Unlock()
-	for _, v := range m.vnodes {
-		if v.writers.Load() > 0 {
-			return true
-		}
-	}
-	return false
 }
 
 // Unmount takes the mount at dir away. EPERM; EINVAL if dir is no mount point;

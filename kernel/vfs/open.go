@@ -161,7 +161,7 @@ func (fs *VFS) openVnode(ctx context.Context, c *abi.Caller, v *Vnode, flags int
 		if fs.o.OpenFifo == nil {
 			return nil, abi.EOPNOTSUPP
 		}
-		ops, data, err := fs.o.OpenFifo(ctx, c, &v.assoc, flags)
+		ops, data, err := fs.o.OpenFifo(ctx, c, &v.base().assoc, flags)
 		if err != nil {
 			return nil, err
 		}
@@ -181,11 +181,30 @@ func (fs *VFS) openVnode(ctx context.Context, c *abi.Caller, v *Vnode, flags int
 	if err != nil {
 		return nil, err
 	}
-	v.opens.Add(1)
-	if write {
-		v.writers.Add(1)
-	}
+	v.opened(write)
 	return f, nil
+}
+
+// opened counts an open file in, on the vnodes below too; see closed.
+func (v *Vnode) opened(write bool) {
+	for ; v != nil; v = v.lower {
+		v.opens.Add(1)
+		if write {
+			v.writers.Add(1)
+		}
+	}
+}
+
+// writers reports whether a file of m is open for writing.
+func (m *Mount) writers() bool {
+	m.vmu.Lock()
+	defer m.vmu.Unlock()
+	for _, v := range m.vnodes {
+		if v.writers.Load() > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // keepFlags are the flags of an open that stay with the file.
@@ -241,7 +260,7 @@ func (fs *VFS) wrap(c *abi.Caller, v *Vnode, ops file.Ops, data any, flags int) 
 		ops.Close(context.Background(), &file.File{Type: file.TypeVnode, Ops: ops, Data: data, Cred: c.Cred})
 		return nil, err
 	}
-	v.opens.Add(1)
+	v.opened(false)
 	return f, nil
 }
 
@@ -251,6 +270,6 @@ func dirFile(v *Vnode) *file.File {
 	t := &file.Table{}
 	t.Max.Store(1)
 	f, _ := t.New(file.TypeVnode, vnodeFile{}, v, abi.O_RDONLY, nil)
-	v.opens.Add(1)
+	v.opened(false)
 	return f
 }

@@ -45,14 +45,15 @@ func (m *Mount) openers() bool { return m.instance == "" }
 // openMadeUp opens v if its file system opens files itself; ok says so. It takes
 // over the reference on v if it succeeds.
 func (fs *VFS) openMadeUp(ctx context.Context, c *abi.Caller, v *Vnode, flags int) (f *file.File, ok bool, err error) {
-	b, err := v.bind(ctx)
+	low := v.base()
+	b, err := low.bind(ctx)
 	if err != nil {
 		return nil, true, err
 	}
 	if b.opener == nil {
 		return nil, false, nil
 	}
-	ops, data, err := b.opener.OpenFile(ctx, c, v.handle(), flags)
+	ops, data, err := b.opener.OpenFile(ctx, c, low.handle(), flags)
 	if err != nil {
 		return nil, true, err
 	}

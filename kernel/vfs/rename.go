@@ -55,6 +55,7 @@ type renameOp struct {
 	flags        uint32
 	wantDir      bool // slashes follow a name
 	fdva, tdva   abi.Vattr
+	expect       func(from, to *Vnode) bool // not nil: ESTALE unless it answers true
 }
 
 // check is what needs no lock.
@@ -128,6 +129,9 @@ func (r *renameOp) locked() error {
 	}
 	if r.to, err = r.tdir.lookupLocked(r.ctx, b, r.tname); err != nil {
 		return err
+	}
+	if r.expect != nil && !r.expect(r.from, r.to) {
+		return abi.ESTALE
 	}
 	if err := r.tree(); err != nil {
 		return err

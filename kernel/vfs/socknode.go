@@ -14,16 +14,16 @@ type SocketNode struct{ v *Vnode }
 
 // Set puts x into the node.
 func (n *SocketNode) Set(x any) {
-	n.v.assoc.Lock()
-	n.v.assoc.V = x
-	n.v.assoc.Unlock()
+	n.v.base().assoc.Lock()
+	n.v.base().assoc.V = x
+	n.v.base().assoc.Unlock()
 }
 
 // Get is what Set put in, nil if nobody did.
 func (n *SocketNode) Get() any {
-	n.v.assoc.Lock()
-	defer n.v.assoc.Unlock()
-	return n.v.assoc.V
+	n.v.base().assoc.Lock()
+	defer n.v.base().assoc.Unlock()
+	return n.v.base().assoc.V
 }
 
 // Release lets the vnode go; the name stays.

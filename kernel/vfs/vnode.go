@@ -17,6 +17,8 @@ type Vnode struct {
 	typ  abi.VType
 	rdev abi.Dev
 
+	lower *Vnode // of nullfs: what it stands for, held by nullFS; see base
+
 	h    atomic.Pointer[abi.Handle] // changes only for a root, at a remount
 	id   atomic.Uint64              // identity in the name cache
 	refs atomic.Int32               // users; negative: reclaimed
@@ -95,7 +97,7 @@ func (v *Vnode) hold() { v.refs.Add(1) }
 
 // put drops a reference (vrele).
 func (v *Vnode) put() {
-	if v.refs.Add(-1) == 0 && (v.unlinked.Load() || v.dead.Load() != 0) {
+	if v.refs.Add(-1) == 0 && (v.unlinked.Load() || v.dead.Load() != 0 || v.lower != nil) {
 		v.m.reclaim(v)
 	}
 }
@@ -164,6 +166,9 @@ func (m *Mount) newVnode(e *vfsops.Entry) *Vnode {
 	v.id.Store(m.vfs.nextID.Add(1))
 	v.refs.Store(1)
 	v.hot.Store(true)
+	if m.null != nil {
+		v.lower, _ = m.null.find(h)
+	}
 	return v
 }
 
@@ -341,7 +346,7 @@ func (m *Mount) forgetLater(h abi.Handle) {
 	m.forget = append(m.forget, h)
 	n := len(m.forget)
 	m.forgetMu.Unlock()
-	if n >= 64 {
+	if n >= 64 || m.null != nil { // a lower vnode is not kept in use for nothing
 		m.vfs.startDrain()
 	}
 }

@@ -279,57 +279,60 @@ func (fs *VFS) Link(ctx context.Context, w Where, old string, wnew Where, path s
 }
 
 func (fs *VFS) link(ctx context.Context, v *Vnode, wnew Where, path string) error {
-	return fs.inParent(ctx, wnew, path, func(p *parentOp) error {
-		if p.dots() || p.v != nil {
-			return abi.EEXIST
-		}
-		if v.m != p.dir.m {
-			return abi.EXDEV
-		}
-		if err := p.mayCreate(); err != nil {
-			return err
-		}
-		if p.slash {
-			return abi.ENOENT
-		}
-		if p.b.linker == nil {
-			return abi.EROFS
-		}
-		v.mu.Lock()
-		defer v.mu.Unlock()
-		if v.unlinked.Load() {
-			return abi.ENOENT
-		}
-		var va abi.Vattr
-		if err := v.getattrLocked(ctx, &va); err != nil {
-			return err
-		}
-		if va.Flags&(abi.UF_IMMUTABLE|abi.SF_IMMUTABLE|abi.UF_APPEND|abi.SF_APPEND) != 0 {
-			return abi.EPERM
-		}
-		if va.Nlink >= abi.LINK_MAX {
-			return abi.EMLINK
-		}
-		req := vfsops.LinkReq{Op: v.m.op(p.c), Node: v.handle(), Dir: p.dir.handle(), Name: []byte(p.name)}
-		var got vfsops.Mutated
-		n, err := p.creation(func() (vfsops.Mutated, error) {
-			var err error
-			got, err = p.b.linker.Link(ctx, req)
-			return got, err
-		})
-		if err != nil {
-			v.invalidate()
-			return err
-		}
-		v.apply(p.b, &got.Node.Vattr)
-		v.note(ctx, abi.NOTE_LINK)
-		same := n == v
-		n.put()
-		if !same {
-			return abi.EIO
-		}
-		return nil
+	return fs.inParent(ctx, wnew, path, func(p *parentOp) error { return p.link(v) })
+}
+
+// link makes p's name one of v. Preconditions: the directory is locked.
+func (p *parentOp) link(v *Vnode) error {
+	if p.dots() || p.v != nil {
+		return abi.EEXIST
+	}
+	if v.m != p.dir.m {
+		return abi.EXDEV
+	}
+	if err := p.mayCreate(); err != nil {
+		return err
+	}
+	if p.slash {
+		return abi.ENOENT
+	}
+	if p.b.linker == nil {
+		return abi.EROFS
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.unlinked.Load() {
+		return abi.ENOENT
+	}
+	var va abi.Vattr
+	if err := v.getattrLocked(p.ctx, &va); err != nil {
+		return err
+	}
+	if va.Flags&(abi.UF_IMMUTABLE|abi.SF_IMMUTABLE|abi.UF_APPEND|abi.SF_APPEND) != 0 {
+		return abi.EPERM
+	}
+	if va.Nlink >= abi.LINK_MAX {
+		return abi.EMLINK
+	}
+	req := vfsops.LinkReq{Op: v.m.op(p.c), Node: v.handle(), Dir: p.dir.handle(), Name: []byte(p.name)}
+	var got vfsops.Mutated
+	n, err := p.creation(func() (vfsops.Mutated, error) {
+		var err error
+		got, err = p.b.linker.Link(p.ctx, req)
+		return got, err
 	})
+	if err != nil {
+		v.invalidate()
+		return err
+	}
+	v.apply(p.b, &got.Node.Vattr)
+	v.note(p.ctx, abi.NOTE_LINK)
+	same := n == v
+	n.put()
+	if !same {
+		return abi.EIO
+	}
+	return nil
 }
 
 // Unlink removes a name (unlink(2); with AT_REMOVEDIR in flags rmdir(2)). EPERM
