@@ -54,15 +54,15 @@ func (p *Proc) SetRlimit(which int, l Rlimit, mayRaise func() error) error {
 	if which < 0 || which >= abi.RLIM_NLIMITS || l.Cur < 0 || l.Max < 0 || l.Cur > l.Max {
 		return abi.EINVAL
 	}
-	if which == abi.RLIMIT_NOFILE {
-		l.Cur, l.Max = min(l.Cur, MaxNofile), min(l.Max, MaxNofile)
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if l.Max > p.limits[which].Max {
 		if err := mayRaise(); err != nil {
 			return err
 		}
+	}
+	if which == abi.RLIMIT_NOFILE { // once it is allowed, as dosetrlimit does
+		l.Cur, l.Max = min(l.Cur, MaxNofile), min(l.Max, MaxNofile)
 	}
 	p.limits[which] = l
 	p.applyLocked(which)

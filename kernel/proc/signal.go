@@ -276,7 +276,7 @@ func (p *Proc) Sigaction(sig int, set *abi.Sigaction) (old abi.Sigaction, err er
 	if sig <= 0 || sig >= abi.NSIG {
 		return old, abi.EINVAL
 	}
-	if set != nil && (sigCantmask.Has(sig) && set.Handler != abi.SIG_DFL || set.Flags&^abi.SA_ALLFLAGS != 0) {
+	if set != nil && (sigCantmask.Has(sig) || set.Flags&^abi.SA_ALLFLAGS != 0) {
 		return old, abi.EINVAL
 	}
 	p.sigMu.Lock()

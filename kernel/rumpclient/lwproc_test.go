@@ -208,6 +208,9 @@ func TestRlimits(t *testing.T) {
 			t.Errorf("file %d: %v", n, err)
 		}
 		must(t, c.Setuid(ctx, 1000))
+		if err := c.Setrlimit(ctx, abi.RLIMIT_NOFILE, rumpclient.Rlimit{Cur: 10, Max: 70000}); !errors.Is(err, abi.EPERM) {
+			t.Errorf("more than there can be, by somebody who may not: %v", err)
+		}
 		if err := c.Setrlimit(ctx, abi.RLIMIT_FSIZE, rumpclient.Rlimit{Cur: 10, Max: 21}); !errors.Is(err, abi.EPERM) {
 			t.Errorf("raised by a user: %v", err)
 		}

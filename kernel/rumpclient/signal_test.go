@@ -490,6 +490,9 @@ func TestSigmask(t *testing.T) {
 			if _, err := c.Sigaction(ctx, sig, &abi.Sigaction{Handler: abi.SIG_IGN}); !errors.Is(err, abi.EINVAL) {
 				t.Errorf("sigaction %d: %v", sig, err)
 			}
+			if _, err := c.Sigaction(ctx, sig, &abi.Sigaction{}); !errors.Is(err, abi.EINVAL) { // SIG_DFL neither
+				t.Errorf("sigaction %d, SIG_DFL: %v", sig, err)
+			}
 		}
 		// SA_RESETHAND.
 		_, err := c.Sigaction(ctx, abi.SIGURG, &abi.Sigaction{Handler: 7, Flags: abi.SA_RESETHAND})
