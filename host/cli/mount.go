@@ -48,12 +48,14 @@ var mountVerb = &verb{
 	short: "mount a file system in the kernel, or list the mounts",
 	long: []string{
 		"Mounts a file system of TYPE, with SOURCE in it, on DIRECTORY. Without operands, mount lists what is mounted.",
-		"TYPE is one that a component has, such as tmpfs or hostfs, or one of the kernel's own, such as devfs. SOURCE depends on it: for hostfs it is a directory of the host (a relative one is taken from where the command is given), tmpfs has none. The component must have been granted that directory in the configuration, as in components/vfs/grant: [\"host.dir:/usr/share:ro\"].",
+		"TYPE is one that a component has, such as tmpfs or hostfs, or one of the kernel's own: devfs (device nodes), kernfs (what the kernel says of itself), procfs (processes; with the option linux more files, as Linux has them), nullfs (a directory of the kernel at a second place). SOURCE depends on it: for nullfs it is that directory, for hostfs it is a directory of the host (a relative one is taken from where the command is given), tmpfs has none. The component must have been granted that directory in the configuration, as in components/vfs/grant: [\"host.dir:/usr/share:ro\"].",
 		"OPTIONS are joined by commas. These are the kernel's: ro, rw, async, sync, noexec, nosuid, nodev, noatime, relatime, nocache, symperm, union, hidden. All others are for the file system, as NAME or NAME=VALUE: size=10m.",
 	},
 	examples: []example{
 		{"rumpus mount -t tmpfs -o size=64m /tmp", "A file system in memory."},
 		{"rumpus mount -t hostfs -o ro /usr/share /mnt", "A directory of the host, which the kernel cannot change."},
+		{"rumpus mount -t nullfs -o ro /tmp /pub", "A directory of the kernel, seen at a second place, where it cannot be changed."},
+		{"rumpus mount -t procfs /proc", "The processes."},
 	},
 	setup: func(fs *pflag.FlagSet) runFunc {
 		typ := fs.StringP("type", "t", "", "the `TYPE` of file system")
