@@ -101,6 +101,10 @@ func TestVnd(t *testing.T) {
 	k.ok(k.attach(`{"name": "vnd0", "file": "/t/img"}`))
 	k.want("the file again", k.attach(`{"name": "vnd1", "file": "/t/img"}`), abi.EBUSY)
 	k.want("the file again, to read", k.attach(`{"name": "vnd1", "file": "/t/img", "ro": true}`), abi.EBUSY)
+	k.ok(c.Mkdir(ctx, "/null", 0o755))
+	k.ok(c.Mount(ctx, "nullfs", "/null", 0, "/t", nil))
+	k.want("the file at a second place", k.attach(`{"name": "vnd1", "file": "/null/img", "ro": true}`), abi.EBUSY)
+	k.ok(c.Unmount(ctx, "/null", 0))
 	k.want("no file", k.attach(`{"name": "vnd1", "file": "/t"}`), abi.EISDIR)
 	if disks, err := c.Disks(ctx); err != nil || len(disks) != 1 || disks[0].File != "/t/img" || disks[0].Size != 4<<20 || disks[0].Driver != "vnd" {
 		t.Errorf("%+v %v", disks, err)

@@ -33,7 +33,7 @@ func (fs *VFS) OpenBacking(ctx context.Context, w Where, path string, write bool
 	if err != nil {
 		return nil, err
 	}
-	v := vnodeOf(f)
+	v := vnodeOf(f).base()
 	if _, plain := f.Ops.(vnodeFile); !plain { // its contents are another layer's
 		f.Release(ctx)
 		return nil, fmt.Errorf("%s: %w", path, abi.EFTYPE)
@@ -172,6 +172,7 @@ func (v *Vnode) punch(ctx context.Context, c *abi.Caller, off, n int64) error {
 			v.m.unreserve(ctx, d.punch(off, n), d.epoch)
 		}
 		v.touch(-1, abi.SetMtime|abi.SetCtime, v.m.vfs.o.Now())
+		v.note(ctx, abi.NOTE_WRITE)
 		return nil
 	}
 	if b.fallocater == nil {
@@ -191,6 +192,7 @@ func (v *Vnode) punch(ctx context.Context, c *abi.Caller, off, n int64) error {
 		d.punch(off, n)
 	}
 	v.apply(b, &got)
+	v.note(ctx, abi.NOTE_WRITE)
 	return nil
 }
 
