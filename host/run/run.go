@@ -248,6 +248,10 @@ func (h *host) run(ctx context.Context) int {
 	sigs := make(chan os.Signal, 4)
 	signal.Notify(sigs, syscall.SIGINT, syscall.SIGTERM)
 	defer signal.Stop(sigs)
+	// Who read the log may be gone: that ends a line of it, not the kernel.
+	pipe := make(chan os.Signal, 1)
+	signal.Notify(pipe, syscall.SIGPIPE)
+	defer signal.Stop(pipe)
 
 	path := h.cfg.SocketPath(h.environ())
 	l, err := listen(path, os.FileMode(h.cfg.Server.Mode.Perm()))
