@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -34,8 +35,8 @@ func program(t *testing.T, name string, args ...string) string {
 	return string(out)
 }
 
-// diskServer serves a file by nbdkit on a unix socket; whenever it ends it is
-// started again. restart kills it.
+// diskServer serves a file by nbdkit on a unix socket. restart kills it, and it
+// is started again.
 func diskServer(t *testing.T, file, sock string) (restart func()) {
 	t.Helper()
 	if _, err := exec.LookPath("nbdkit"); err != nil {
@@ -45,6 +46,7 @@ func diskServer(t *testing.T, file, sock string) (restart func()) {
 	running, done := make(chan *os.Process, 1), make(chan struct{})
 	go func() {
 		defer close(done)
+		runtime.LockOSThread() // nbdkit gets SIGTERM when the thread that started it ends
 		for ctx.Err() == nil {
 			os.Remove(sock)
 			c := exec.Command("nbdkit", "-f", "-U", sock, "file", file)
@@ -54,7 +56,10 @@ func diskServer(t *testing.T, file, sock string) (restart func()) {
 			running <- c.Process
 			c.Wait()
 			select {
-			case <-running: // nobody has taken it
+			case <-running:
+				if ctx.Err() == nil {
+					t.Errorf("nbdkit has ended by itself: %v", c.ProcessState)
+				}
 			default:
 			}
 		}

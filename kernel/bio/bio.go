@@ -214,8 +214,8 @@ func (s *System) Sync(ctx context.Context) error {
 	return nil
 }
 
-// End says that the kernel ends and has waited long enough: requests that
-// devices have are given up, and those that come are EIO.
+// End says that the kernel ends and has waited long enough: requests are given
+// up, but for writes that a driver has already, and those that come are EIO.
 func (s *System) End() {
 	s.end.Do(func() { close(s.ending) })
 	for _, d := range s.all() {

@@ -144,7 +144,8 @@ func (h *Handle) Zeroes(ctx context.Context, off, n int64, fua bool) error {
 // Close ends the open. The last one writes what is dirty and forgets all
 // blocks: the device may change behind our back now. Its error says that some
 // of it could not be written, and is lost. When ctx ends before that, requests
-// that the device has are given up. A second call does nothing.
+// are given up; a write that the driver has already is waited for until it
+// answers. A second call does nothing.
 func (h *Handle) Close(ctx context.Context) error {
 	if h.closed.Swap(true) {
 		return nil
