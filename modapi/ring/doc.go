@@ -63,7 +63,8 @@
 // state is lent, and a caller whose spinning was in vain and whose request has
 // not been taken rings, so that another goroutine looks at the ring. So a
 // request that waits for an hour holds up nobody, and one that does not costs
-// no handing over. A server of which nothing is asked spins 20 us, sleeps on
+// no handing over. Only if a call is made of the peer meanwhile, as from inside
+// the request, is the lead handed over at once: the peer may call back. A server of which nothing is asked spins 20 us, sleeps on
 // state for 10 ms, then is away: a parked goroutine and a word that the watcher
 // looks at. Idle rings take no CPU time, and no threads but the watchers'.
 //
@@ -88,6 +89,8 @@
 //
 // A futex wait by RawSyscall hangs the garbage collector: they go by Syscall6.
 // A goroutine that spins keeps its processor: it yields every few microseconds.
+// One that sleeps keeps it as well, for up to 10 ms: there is one more than CPUs
+// (unless GOMAXPROCS is set), taken by the first Attach.
 //
 // # Locks
 //

@@ -329,11 +329,11 @@ var (
 // spare is how many processors (GOMAXPROCS) there are beside those that Go
 // takes. A goroutine that sleeps on a word keeps its own until the runtime looks
 // after it, which may be in 10 ms: with as many sleepers as processors, the one
-// that somebody else has just woken would wait for that. With 3 more, up to 3
-// CPUs, the garbage collector still takes one of them, not two.
-const spare = 3
+// that somebody else has just woken would wait for that. More than one make calls
+// inside calls still faster, but TCP slower.
+const spare = 1
 
-// spareProcessors makes them, unless the user has said how many there shall be.
+// spareProcessors makes it, unless the user has said how many there shall be.
 var spareProcessors = sync.OnceFunc(func() {
 	if os.Getenv("GOMAXPROCS") == "" {
 		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + spare)
