@@ -64,9 +64,10 @@
 // not been taken rings, so that another goroutine looks at the ring. So a
 // request that waits for an hour holds up nobody, and one that does not costs
 // no handing over. Only if a call is made of the peer meanwhile, as from inside
-// the request, is the lead handed over at once: the peer may call back. A server of which nothing is asked spins 20 us, sleeps on
-// state for 10 ms, then is away: a parked goroutine and a word that the watcher
-// looks at. Idle rings take no CPU time, and no threads but the watchers'.
+// the request, is the lead handed over at once: the peer may call back. A server
+// of which nothing is asked spins 20 us, sleeps on state for 10 ms, then is away:
+// a parked goroutine and a word that the watcher looks at. Idle rings take no CPU
+// time, and no threads but the watchers'.
 //
 // A watcher has one thread in futex_waitv for the bells of up to 63 ends. While
 // calls are parked it looks at their words every now and then (50 ms, doubling
