@@ -9,7 +9,7 @@ import (
 )
 
 var fuseVerb = &verb{
-	name: "fuse", group: groupMounts, synopsis: []string{"", "[--ro] [--nocache] [--xattr] [--allow-other] [--path PATH] DIRECTORY", "-u DIRECTORY"}, max: 1,
+	name: "fuse", group: groupMounts, synopsis: []string{"", "[--ro] [--nocache] [--xattr] [--allow-other] [-p PATH] DIRECTORY", "-u DIRECTORY"}, max: 1,
 	short: "mount the kernel's files on a directory of the host",
 	long: []string{
 		"Mounts the kernel's files on DIRECTORY, which is one of the host's, by FUSE, so that every program of the host can work on them. Without operands, fuse lists these mounts.",
