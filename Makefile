@@ -6,7 +6,7 @@ PLUGINS := vfs net dev
 # The race detector needs a C compiler; without one the tests run without it.
 RACE    := $(shell command -v "$$($(GO) env CC)" >/dev/null 2>&1 && echo -race)
 
-.PHONY: all build build-bench run bench test vet fuzz soak clean help
+.PHONY: all build build-bench run bench test vet cross fuzz soak clean help
 
 all: build
 
@@ -31,6 +31,11 @@ test: ## vet, and all tests under the race detector
 	@[ -n "$(RACE)" ] || echo "no C compiler: testing without the race detector"
 	$(GO) vet ./...
 	$(GO) test $(RACE) -timeout 9m ./...
+
+cross: ## the SDK and the kernel build for platforms that have no rings, too
+	@for t in linux/arm64 linux/386 linux/riscv64 darwin/arm64 freebsd/amd64; do \
+	  echo "$$t"; CGO_ENABLED=0 GOOS=$${t%/*} GOARCH=$${t#*/} $(GO) build ./modapi/... ./kernel/... || exit 1; \
+	done
 
 fuzz: ## every fuzzer for FUZZTIME (default 30s) each
 	@for p in $$($(GO) list ./...); do \

@@ -5,9 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
-	"syscall"
 
 	"github.com/rumpus-kernel/rumpus/kernel/clock"
+	"github.com/rumpus-kernel/rumpus/kernel/hyper"
 	"github.com/rumpus-kernel/rumpus/kernel/kthread"
 	"github.com/rumpus-kernel/rumpus/kernel/proc"
 	"github.com/rumpus-kernel/rumpus/kernel/sysctl"
@@ -29,7 +29,7 @@ func (k *Kernel) sysctlCore() {
 	constInt := func(name, desc string, n int) sysctl.Node {
 		return sysctl.Node{Name: name, Type: sysctl.TypeInt, Desc: desc, Get: sysctl.Const(strconv.Itoa(n))}
 	}
-	mem := memTotal()
+	mem := hyper.Memory()
 	nodes := []sysctl.Node{
 		{Name: "kern.domainname", Type: sysctl.TypeString, Desc: "YP domain name", Get: k.getDomainname, Set: k.setDomainname},
 		{Name: "kern.hostid", Type: sysctl.TypeInt, Desc: "System host ID number", Get: sysctl.Int(k.hostid.Load), Set: k.setHostid},
@@ -84,15 +84,6 @@ func (k *Kernel) sysctlCore() {
 	k.Sysctl.Branch("kern.proc_args", "Process argument information")
 	k.Sysctl.Dynamic("kern.proc_args", sysctl.Dynamic{Parts: k.pids, Nodes: k.procArgs, Own: own})
 	k.Sysctl.Dynamic("proc", sysctl.Dynamic{Parts: k.pids, Nodes: k.procNodes, Own: own})
-}
-
-// memTotal is the host's memory in bytes.
-func memTotal() uint64 {
-	var si syscall.Sysinfo_t
-	if syscall.Sysinfo(&si) != nil {
-		return 0
-	}
-	return uint64(si.Totalram) * uint64(si.Unit)
 }
 
 func (k *Kernel) getDomainname() string {

@@ -156,10 +156,10 @@ func (f *hostFile) Info() (FileInfo, error) {
 	if err := unix.Fstat(f.fd, &st); err != nil {
 		return FileInfo{}, fromHost("stat", f.path, err)
 	}
-	r := FileInfo{Size: st.Size, Sector: 512, ReadOnly: f.ro, Dev: st.Dev, Ino: st.Ino,
-		Mtime: abi.Timespec{Sec: st.Mtim.Sec, Nsec: int32(st.Mtim.Nsec)}}
+	r := FileInfo{Size: st.Size, Sector: 512, ReadOnly: f.ro, Dev: uint64(st.Dev), Ino: st.Ino,
+		Mtime: abi.Timespec{Sec: int64(st.Mtim.Sec), Nsec: int32(st.Mtim.Nsec)}}
 	if st.Mode&unix.S_IFMT == unix.S_IFBLK {
-		r.Block, r.Dev, r.Ino = true, st.Rdev, 0
+		r.Block, r.Dev, r.Ino = true, uint64(st.Rdev), 0
 		var size uint64
 		if err := ioctl(f.fd, unix.BLKGETSIZE64, unsafe.Pointer(&size)); err != nil {
 			return FileInfo{}, fromHost("size of", f.path, err)

@@ -10,8 +10,6 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
 )
 
@@ -67,7 +65,7 @@ func HostSignal(sig int) syscall.Signal {
 		}
 		return 0
 	}
-	return unix.SignalNum(abi.SignalName(sig))
+	return signalNum(abi.SignalName(sig))
 }
 
 // Notify has signals sent to ch from now on, as os/signal's Notify does: what ch
@@ -258,7 +256,8 @@ func (c *Client) Getown(ctx context.Context, fd int) (int, error) {
 // SetAsync is ioctl(FIOASYNC): whether the owner gets SIGIO when the descriptor
 // has become ready.
 func (c *Client) SetAsync(ctx context.Context, fd int, on bool) error {
-	a := args(fd, abi.FIOASYNC)
+	a := args(fd)
+	a.A[1] = abi.FIOASYNC
 	a.In = make([]byte, 4)
 	if on {
 		binary.LittleEndian.PutUint32(a.In, 1)

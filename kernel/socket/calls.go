@@ -51,8 +51,8 @@ func (l *Layer) Socket(ctx context.Context, c *abi.Caller, af, typ, proto int) (
 	if af == abi.AF_LOCAL && l.opts.Local != nil {
 		return l.opts.Local.Socket(c, typ, proto)
 	}
-	flags := typ & abi.SOCK_FLAGS_MASK
-	typ &^= abi.SOCK_FLAGS_MASK
+	flags := int(uint32(typ) & abi.SOCK_FLAGS_MASK)
+	typ &^= flags
 	if typ < 0 || proto < 0 || proto > 0xffff {
 		return nil, abi.EPROTONOSUPPORT
 	}

@@ -103,15 +103,13 @@ func PeerCred(nc net.Conn) (Peer, error) {
 	if err != nil {
 		return Peer{}, err
 	}
-	var u *syscall.Ucred
+	var p Peer
 	var gerr error
-	err = rc.Control(func(fd uintptr) {
-		u, gerr = syscall.GetsockoptUcred(int(fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED)
-	})
+	err = rc.Control(func(fd uintptr) { p, gerr = peerOf(int(fd)) })
 	if err = errors.Join(err, gerr); err != nil {
 		return Peer{}, err
 	}
-	return Peer{Uid: u.Uid, Gid: u.Gid, Pid: u.Pid}, nil
+	return p, nil
 }
 
 type counters struct {

@@ -6,6 +6,7 @@ import (
 	"syscall"
 	"unsafe"
 
+	"github.com/rumpus-kernel/rumpus/kernel/hyper"
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
 )
 
@@ -48,11 +49,10 @@ func newPagePool(mem *memory) *pagePool {
 
 // defaultMemLimit is a quarter of the machine's memory.
 func defaultMemLimit() int64 {
-	var si syscall.Sysinfo_t
-	if err := syscall.Sysinfo(&si); err != nil {
-		return 1 << 30
+	if n := hyper.Memory(); n > 0 {
+		return int64(min(n, math.MaxInt64) / 4)
 	}
-	return int64(min(uint64(si.Totalram)*uint64(si.Unit), math.MaxInt64) / 4)
+	return 1 << 30
 }
 
 // alloc takes a page whose contents are undefined; nil if the limit is reached

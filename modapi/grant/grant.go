@@ -103,7 +103,7 @@ func ask(name string, f *os.File) (*os.File, error) {
 		}
 	}
 	b := le.AppendUint32([]byte(magic), number)
-	if err := syscall.Sendto(fd, b, syscall.MSG_NOSIGNAL, nil); err != nil {
+	if err := syscall.Sendto(fd, b, msgNosignal, nil); err != nil {
 		return fail(fmt.Errorf("asking the host: %v: %w", err, abi.EIO))
 	}
 	end := time.Now().Add(askTimeout)
@@ -138,7 +138,7 @@ func receive(fd int) (number uint32, errno abi.Errno, file *os.File, err error) 
 	oob := make([]byte, syscall.CmsgSpace(4))
 	var n, m int
 	for {
-		n, m, _, _, err = syscall.Recvmsg(fd, b[:], oob, syscall.MSG_CMSG_CLOEXEC)
+		n, m, _, _, err = syscall.Recvmsg(fd, b[:], oob, msgCloexec)
 		if err != syscall.EINTR {
 			break
 		}
@@ -178,7 +178,7 @@ func receive(fd int) (number uint32, errno abi.Errno, file *os.File, err error) 
 // DialTimeout at most. The caller owns the file that it answers, and closes it
 // when the component has it.
 func Broker(dial func(ctx context.Context) (*os.File, error)) (*os.File, error) {
-	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_SEQPACKET|syscall.SOCK_CLOEXEC, 0)
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_SEQPACKET|sockCloexec, 0)
 	if err != nil {
 		return nil, fmt.Errorf("broker: %w", abi.ENFILE)
 	}
@@ -228,7 +228,7 @@ func serve(f *os.File, dial func(ctx context.Context) (*os.File, error)) {
 		}
 		var serr error
 		err = rc.Write(func(fd uintptr) bool {
-			serr = syscall.Sendmsg(int(fd), a, oob, nil, syscall.MSG_NOSIGNAL)
+			serr = syscall.Sendmsg(int(fd), a, oob, nil, msgNosignal)
 			return serr != syscall.EAGAIN && serr != syscall.EINTR
 		})
 		if c != nil {

@@ -167,7 +167,7 @@ func takeOver(fd int, typ uint32) bool {
 		return false
 	}
 	var st syscall.Stat_t
-	if typ != 0 && (syscall.Fstat(fd, &st) != nil || st.Mode&syscall.S_IFMT != typ) {
+	if typ != 0 && (syscall.Fstat(fd, &st) != nil || uint32(st.Mode)&syscall.S_IFMT != typ) {
 		return false
 	}
 	syscall.CloseOnExec(fd)

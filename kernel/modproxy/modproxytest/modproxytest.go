@@ -34,10 +34,12 @@ func init() {
 // Pair makes a connected pair of unix stream sockets.
 func Pair(tb testing.TB) (a, b net.Conn) {
 	tb.Helper()
-	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
 	if err != nil {
 		tb.Fatal(err)
 	}
+	syscall.CloseOnExec(fds[0])
+	syscall.CloseOnExec(fds[1])
 	conn := func(fd int) net.Conn {
 		f := os.NewFile(uintptr(fd), "pair")
 		defer f.Close()

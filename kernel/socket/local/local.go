@@ -233,8 +233,8 @@ func check(typ, proto int) error {
 // Socket is socket(2); typ may carry SOCK_NONBLOCK and SOCK_NOSIGPIPE.
 // EPROTOTYPE, EPROTONOSUPPORT, ENFILE, ENOBUFS (RLIMIT_SBSIZE).
 func (d *Domain) Socket(c *abi.Caller, typ, proto int) (*file.File, error) {
-	flags := typ & abi.SOCK_FLAGS_MASK
-	typ &^= abi.SOCK_FLAGS_MASK
+	flags := int(uint32(typ) & abi.SOCK_FLAGS_MASK)
+	typ &^= flags
 	if err := check(typ, proto); err != nil {
 		return nil, err
 	}
@@ -243,8 +243,8 @@ func (d *Domain) Socket(c *abi.Caller, typ, proto int) (*file.File, error) {
 
 // Socketpair is socketpair(2): two sockets connected to each other.
 func (d *Domain) Socketpair(c *abi.Caller, typ, proto int) (*file.File, *file.File, error) {
-	flags := typ & abi.SOCK_FLAGS_MASK
-	typ &^= abi.SOCK_FLAGS_MASK
+	flags := int(uint32(typ) & abi.SOCK_FLAGS_MASK)
+	typ &^= flags
 	if err := check(typ, proto); err != nil {
 		return nil, nil, err
 	}

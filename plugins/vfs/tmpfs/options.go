@@ -7,8 +7,6 @@ import (
 	"slices"
 	"strconv"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
 )
 
@@ -18,15 +16,6 @@ type options struct {
 	nodes    int64 // names, the root's included
 	mode     uint32
 	uid, gid uint32
-}
-
-// machineMemory is the memory of the machine in bytes; a variable for tests.
-var machineMemory = func() (uint64, error) {
-	var si unix.Sysinfo_t
-	if err := unix.Sysinfo(&si); err != nil {
-		return 0, err
-	}
-	return si.Totalram * uint64(max(si.Unit, 1)), nil
 }
 
 // parseOptions reads the mount options. EINVAL, with the option's name in the
