@@ -23,7 +23,9 @@
 // metadata stay while there are data. Who reads in order has the next blocks
 // read ahead, in windows that double; when memory is short, not. Writes stay in
 // memory (bdwrite) and are written behind, adjacent blocks in one request, when
-// there are many or after some seconds. Flush writes all of them and flushes the
+// there are many or after some seconds; whole blocks of 64 KiB and more at once go
+// to the device before the writer is answered, and are dirty only if it refuses
+// them. Flush writes all of them and flushes the
 // device; what cannot be written stays, and the next Flush tries again. Errors
 // of reads are not remembered. The last close writes everything and forgets it.
 //

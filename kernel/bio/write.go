@@ -11,7 +11,8 @@ import (
 
 // WriteAt writes any bytes into the cache; blocks that are changed in part are
 // read first, and nobody gets in between. They are written some time, or by
-// Flush. With fua they are durable when it answers. Less than len(p) comes with
+// Flush; many whole blocks at once, now. With fua they are durable when it
+// answers. Less than len(p) comes with
 // an error: ENOSPC at the end of the device, EROFS, or that of the device.
 func (d *Disk) WriteAt(ctx context.Context, p []byte, off int64, fua bool) (int, error) {
 	switch {
@@ -22,16 +23,24 @@ func (d *Disk) WriteAt(ctx context.Context, p []byte, off int64, fua bool) (int,
 	case len(p) == 0:
 		return 0, nil
 	}
-	done := 0
+	done, calm := 0, 0
 	for done < len(p) {
 		at := off + int64(done)
 		if at >= d.geom.Size {
 			return done, fmt.Errorf("device %v ends at %d: %w", d.dev, d.geom.Size, abi.ENOSPC)
 		}
-		if done%(1<<20) == 0 {
+		if done >= calm {
 			if err := d.throttle(ctx); err != nil {
 				return done, err
 			}
+			calm += 1 << 20
+		}
+		if n := d.throughLen(at, int64(len(p)-done)); n > 0 {
+			if err := d.through(ctx, p[done:done+int(n)], at); err != nil {
+				return done, err
+			}
+			done += int(n)
+			continue
 		}
 		n, err := d.writeBlock(ctx, p[done:], at)
 		if err != nil {
