@@ -118,6 +118,47 @@ func TestDevices(t *testing.T) {
 	if _, err := c.AttachDisk(ctx, "tape", "", nil); !errors.Is(err, abi.ENXIO) {
 		t.Error(err)
 	}
+	// The other two ways to show a key: a regular file of bytes, and the raw
+	// device alone.
+	small := filepath.Join(t.TempDir(), "small")
+	if err := os.WriteFile(small, bytes.Repeat([]byte("0123456789abcdef"), 64), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, arg := range []string{`{"name": "bytes", "type": "reg", "host": "` + small + `"}`, `{"name": "sectors", "type": "chr", "nolock": true, "host": "` + small + `"}`} {
+		if _, err := c.AttachDisk(ctx, "etfs", "", []byte(arg)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, typ := range map[string]abi.VType{"bytes": abi.VREG, "sectors": abi.VCHR, "rbytes": 0, "rsectors": 0} {
+		st, err := c.Stat(ctx, "/dev/"+name)
+		if typ == 0 && !errors.Is(err, abi.ENOENT) || typ != 0 && (err != nil || st.Type != typ) || typ == abi.VREG && st.Size != 1024 {
+			t.Errorf("%s: %+v, %v", name, st, err)
+		}
+	}
+	if fd, err = c.Open(ctx, "/dev/bytes", abi.O_RDWR|abi.O_TRUNC, 0); err != nil {
+		t.Fatal(err)
+	}
+	p := make([]byte, 10)
+	if n, err := c.Pread(ctx, fd, p, 1019); n != 5 || err != nil || string(p[:n]) != "bcdef" {
+		t.Errorf("%q, %v", p[:n], err)
+	}
+	if _, err := c.Pwrite(ctx, fd, []byte("xyz"), 7); err != nil {
+		t.Error(err)
+	}
+	if st, err := c.Fstat(ctx, fd); err != nil || st.Type != abi.VREG || st.Size != 1024 {
+		t.Errorf("%+v, %v", st, err)
+	}
+	if err := c.Fsync(ctx, fd); err != nil {
+		t.Error(err)
+	}
+	if got, err := os.ReadFile(small); err != nil || len(got) != 1024 || string(got[:12]) != "0123456xyzab" {
+		t.Errorf("%.20q, %v", got, err)
+	}
+	if raw, err := c.Open(ctx, "/dev/sectors", abi.O_RDONLY, 0); err != nil {
+		t.Error(err)
+	} else if _, err := c.Pread(ctx, raw, p, 0); !errors.Is(err, abi.EINVAL) {
+		t.Errorf("less than a sector: %v", err)
+	}
 	if err := c.Setuid(ctx, 1000); err != nil {
 		t.Fatal(err)
 	}

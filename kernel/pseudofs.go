@@ -19,7 +19,7 @@ func (k *Kernel) attachPseudofs() {
 		t    vfsops.FSType
 		caps vfsops.Caps
 	}{
-		{"devfs", devfs.New(k.Dev), devfs.Caps},
+		{"devfs", devfs.New(k.Dev, k.Dev.OpenBlkNode), devfs.Caps},
 		{"kernfs", kernfs.New(kernfs.Deps{Sysctl: k.Sysctl, Now: k.hyp.Now, Booted: k.boot}), pseudofs.Caps},
 		{"procfs", procfs.New(procfs.Deps{
 			Procs: k.Procs, VFS: k.VFS, Sysctl: k.Sysctl, Now: k.hyp.Now, Booted: k.boot, Wmesg: k.wmesg,

@@ -20,7 +20,7 @@ import (
 var devVerb = &verb{
 	name: "dev", group: groupDevices, max: -1,
 	synopsis: []string{
-		"ls [DISK ...]", "info DISK ...", "attach md SIZE [--name mdN]", "attach etfs FILE [--name NAME] [--ro] [--nolock] [--offset N] [--size N] [-p]",
+		"ls [DISK ...]", "info DISK ...", "attach md SIZE [--name mdN]", "attach etfs FILE [--name NAME] [--type TYPE] [--ro] [--nolock] [--offset N] [--size N] [-p]",
 		"attach vnd FILE [--name vndN] [--ro] [-p]", "attach part DISK", "attach nbd CONNECT [EXPORT] [--name nbdN] [--ro] [-p]", "detach [-f] DISK ...",
 	},
 	short: "list, attach and detach disks",
@@ -46,6 +46,7 @@ var devVerb = &verb{
 		var f devFlags
 		fs.StringVar(&f.name, "name", "", "attach: the `NAME` in /dev")
 		fs.BoolVar(&f.ro, "ro", false, "attach: nobody can write")
+		fs.StringVar(&f.show, "type", "", "attach etfs: how it shows, a `TYPE` of blk (a block device and its raw side), chr (the raw device alone), reg (a regular file)")
 		fs.BoolVar(&f.nolock, "nolock", false, "attach etfs: let other kernels have the file too")
 		fs.StringVar(&f.offset, "offset", "", "attach etfs: only what begins `N` bytes into the file")
 		fs.StringVar(&f.size, "size", "", "attach etfs: only `N` bytes of it")
@@ -94,13 +95,13 @@ var devVerb = &verb{
 }
 
 type devFlags struct {
-	name, offset, size       string
+	name, offset, size, show string
 	ro, nolock, parts, force bool
 }
 
 // only refuses the flags of one command behind another.
 func (f *devFlags) only(what string, fs *pflag.FlagSet) (err error) {
-	for name, of := range map[string]string{"name": "attach", "ro": "attach", "nolock": "attach", "offset": "attach", "size": "attach", "partitions": "attach", "force": "detach"} {
+	for name, of := range map[string]string{"name": "attach", "ro": "attach", "nolock": "attach", "offset": "attach", "size": "attach", "type": "attach", "partitions": "attach", "force": "detach"} {
 		if fs.Changed(name) && what != of {
 			err = usagef("--%s is for %s", name, of)
 		}
@@ -138,9 +139,9 @@ func (f *devFlags) attachment(args []string) (d attachment, err error) {
 	if len(args) < least || len(args) > most {
 		return d, usagef("attach %s has %s, not %d operands", typ, map[string]string{"md": "a size", "etfs": "a file", "vnd": "a file", "part": "a disk", "nbd": "an address and an export"}[typ], len(args))
 	}
-	if f.nolock || f.offset != "" || f.size != "" {
+	if f.nolock || f.offset != "" || f.size != "" || f.show != "" {
 		if typ != "etfs" {
-			return d, usagef("--nolock, --offset and --size are for etfs")
+			return d, usagef("--type, --nolock, --offset and --size are for etfs")
 		}
 	}
 	if f.ro && (typ == "md" || typ == "part") {
@@ -184,6 +185,9 @@ func (f *devFlags) attachment(args []string) (d attachment, err error) {
 					return d, err
 				}
 			}
+		}
+		if f.show != "" {
+			d.arg["type"] = f.show
 		}
 		if f.nolock {
 			d.arg["nolock"] = true

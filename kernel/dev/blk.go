@@ -155,10 +155,31 @@ func (d *blkDriver) openLocked() bool {
 	return false
 }
 
-// pair are the two nodes of a unit.
-func (d *blkDriver) pair(n devops.Node) (blk, raw Node) {
-	return Node{Name: n.Name, Dev: abi.Makedev(d.major, n.Unit), Mode: n.Mode, Blk: true},
-		Node{Name: "r" + n.Name, Dev: abi.Makedev(d.cmajor, n.Unit), Mode: n.Mode}
+// Shower is a driver of the kernel's own whose units need not show as a block
+// device with its raw side: a unit may be the raw side alone, under its plain
+// name, or a regular file of that many bytes (etfs). It is asked with the
+// switch's lock held, and takes none that is held over a call to the switch.
+type Shower interface {
+	Shows(unit uint32) (raw, file bool, size int64)
+}
+
+// shown are the nodes of a unit: the block device and its raw side, as a rule.
+func (d *blkDriver) shown(n devops.Node) []Node {
+	blk := Node{Name: n.Name, Dev: abi.Makedev(d.major, n.Unit), Mode: n.Mode, Blk: true}
+	raw := Node{Name: "r" + n.Name, Dev: abi.Makedev(d.cmajor, n.Unit), Mode: n.Mode}
+	if g := d.live.Load(); g != nil && d.inst == "" {
+		if s, ok := g.b.(Shower); ok {
+			switch onlyRaw, file, size := s.Shows(n.Unit); {
+			case onlyRaw:
+				raw.Name = n.Name
+				return []Node{raw}
+			case file:
+				blk.File, blk.Size = true, size
+				return []Node{blk}
+			}
+		}
+	}
+	return []Node{blk, raw}
 }
 
 // blkNodes asks a driver for its nodes. Their raw sides have names, too.

@@ -109,6 +109,8 @@ type Node struct {
 	Dev  abi.Dev
 	Mode uint32 // permission bits
 	Blk  bool   // a block device
+	File bool   // which shows as a regular file, of Size bytes
+	Size int64
 }
 
 // New makes a Switch without drivers.
@@ -379,10 +381,10 @@ func (s *Switch) Lookup(name string) (Node, bool) {
 	}
 	for _, d := range s.blks {
 		for _, n := range d.nodes {
-			if blk, raw := d.pair(n); blk.Name == name {
-				return blk, true
-			} else if raw.Name == name {
-				return raw, true
+			for _, shown := range d.shown(n) {
+				if shown.Name == name {
+					return shown, true
+				}
 			}
 		}
 	}
@@ -444,8 +446,7 @@ func (s *Switch) Nodes() []Node {
 	}
 	for _, d := range s.blks {
 		for _, n := range d.nodes {
-			blk, raw := d.pair(n)
-			r = append(r, blk, raw)
+			r = append(r, d.shown(n)...)
 		}
 	}
 	slices.SortFunc(r, func(a, b Node) int { return strings.Compare(a.Name, b.Name) })

@@ -324,6 +324,17 @@ func (t *Table) Nodes() []devops.Node {
 	return r
 }
 
+// Shows says how a key shows (dev.Shower).
+func (t *Table) Shows(n uint32) (raw, file bool, size int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	u := t.units[n]
+	if u == nil {
+		return false, false, 0
+	}
+	return u.spec.Type == Chr, u.spec.Type == Reg, u.geom.Size
+}
+
 func (t *Table) unit(n uint32) (*unit, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -8,7 +8,8 @@
 // declare vfsops.CapSole: drivers come and go without the kernel's caches
 // being told. Names cannot be made, removed or changed: the operations for
 // that are missing, which reads as EROFS. Nodes belong to root and have the
-// mode that the driver gave them.
+// mode that the driver gave them. A node that shows as a regular file (etfs) is
+// opened as the block device that it is, which moves bytes.
 //
 // Lock order: FS.mu is a leaf, but for the device switch's lock.
 package devfs
@@ -20,6 +21,7 @@ import (
 	"sync"
 
 	"github.com/rumpus-kernel/rumpus/kernel/dev"
+	"github.com/rumpus-kernel/rumpus/kernel/file"
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
 	"github.com/rumpus-kernel/rumpus/modapi/vfsops"
 )
@@ -35,23 +37,31 @@ type Devices interface {
 	Nodes() []dev.Node
 }
 
-// Type is the file-system type "devfs".
-type Type struct{ d Devices }
+// Opener opens the block device behind a node that shows as a regular file.
+type Opener func(ctx context.Context, c *abi.Caller, n abi.Dev, flags int) (file.Ops, any, error)
 
-// New makes the file-system type over a device switch.
-func New(d Devices) *Type { return &Type{d} }
+// Type is the file-system type "devfs".
+type Type struct {
+	d    Devices
+	open Opener
+}
+
+// New makes the file-system type over a device switch. Without open, what shows
+// as a regular file cannot be opened (EIO).
+func New(d Devices, open Opener) *Type { return &Type{d, open} }
 
 // Mount makes a devfs. It takes no options (EINVAL); the source means nothing.
 func (t *Type) Mount(_ context.Context, req *vfsops.MountReq) (vfsops.FS, error) {
 	if len(req.Options) > 0 {
 		return nil, abi.EINVAL
 	}
-	return &FS{d: t.d, fsid: req.Fsid, born: req.Op.Now, ids: make(map[string]known), last: rootID}, nil
+	return &FS{d: t.d, open: t.open, fsid: req.Fsid, born: req.Op.Now, ids: make(map[string]known), last: rootID}, nil
 }
 
 // FS is a mounted devfs.
 type FS struct {
 	d    Devices
+	open Opener
 	fsid abi.Fsid
 	born abi.Timespec
 
@@ -70,7 +80,7 @@ var (
 type known struct {
 	id  abi.Fileid
 	dev abi.Dev
-	blk bool
+	typ abi.VType
 }
 
 // item is a node with its file number.
@@ -79,12 +89,17 @@ type item struct {
 	id abi.Fileid
 }
 
-func (i item) vtype() abi.VType {
-	if i.Blk {
+func vtype(n dev.Node) abi.VType {
+	switch {
+	case n.File:
+		return abi.VREG
+	case n.Blk:
 		return abi.VBLK
 	}
 	return abi.VCHR
 }
+
+func (i item) vtype() abi.VType { return vtype(i.Node) }
 
 // list answers what there is now, in the order of file numbers: a scan that
 // goes on after a cookie sees each entry that stays exactly once, for numbers
@@ -95,9 +110,9 @@ func (f *FS) list() []item {
 	f.mu.Lock()
 	for i, n := range nodes {
 		id, ok := f.ids[n.Name]
-		if !ok || id.dev != n.Dev || id.blk != n.Blk {
+		if !ok || id.dev != n.Dev || id.typ != vtype(n) {
 			f.last++
-			id = known{f.last, n.Dev, n.Blk}
+			id = known{f.last, n.Dev, vtype(n)}
 			f.ids[n.Name] = id
 		}
 		items[i] = item{n, id.id}
@@ -119,10 +134,27 @@ func (f *FS) rootAttr() abi.Vattr {
 }
 
 func (f *FS) attr(i item) abi.Vattr {
-	return abi.Vattr{
+	va := abi.Vattr{
 		Type: i.vtype(), Mode: i.Mode, Nlink: 1, Rdev: i.Dev, Blksize: abi.PageSize, Fileid: i.id, Gen: 1,
 		Atime: f.born, Mtime: f.born, Ctime: f.born, Btime: f.born,
 	}
+	if i.File {
+		va.Rdev, va.Size, va.Bytes = 0, i.Size, i.Size
+	}
+	return va
+}
+
+// OpenFile opens what shows as a regular file (vfs.FileOpener). O_TRUNC does
+// nothing: a disk has the size that it has.
+func (f *FS) OpenFile(ctx context.Context, c *abi.Caller, h abi.Handle, flags int) (file.Ops, any, error) {
+	i, err := f.find(h)
+	switch {
+	case err != nil:
+		return nil, nil, err
+	case !i.File || f.open == nil:
+		return nil, nil, abi.EIO
+	}
+	return f.open(ctx, c, i.Dev, flags&^abi.O_TRUNC)
 }
 
 func (f *FS) isRoot(h abi.Handle) bool { return h == f.rootHandle() }

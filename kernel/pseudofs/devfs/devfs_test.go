@@ -26,7 +26,7 @@ func mount(t *testing.T) (*dev.Switch, vfsops.FS) {
 	}
 	s.InstanceUp("dev")
 	now := abi.Timespec{Sec: 77}
-	fs, err := New(s).Mount(ctx, &vfsops.MountReq{Fsid: 9, Type: "devfs", Op: vfsops.Op{Now: now}})
+	fs, err := New(s, nil).Mount(ctx, &vfsops.MountReq{Fsid: 9, Type: "devfs", Op: vfsops.Op{Now: now}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +98,7 @@ func TestNodes(t *testing.T) {
 	if st, err := fs.Statvfs(ctx); err != nil || st.Files != 4 {
 		t.Errorf("statvfs: %+v %v", st, err)
 	}
-	if _, err := New(s).Mount(ctx, &vfsops.MountReq{Options: map[string]string{"x": ""}}); err != abi.EINVAL {
+	if _, err := New(s, nil).Mount(ctx, &vfsops.MountReq{Options: map[string]string{"x": ""}}); err != abi.EINVAL {
 		t.Errorf("option: %v", err)
 	}
 }

@@ -24,7 +24,7 @@ func TestUnderVFS(t *testing.T) {
 		return s.Open(ctx, c, d, flags)
 	}})
 	fs.SetAvailable(true)
-	if err := fs.AttachFS("", "devfs", New(s), Caps); err != nil {
+	if err := fs.AttachFS("", "devfs", New(s, nil), Caps); err != nil {
 		t.Fatal(err)
 	}
 	w := vfs.Where{Caller: abi.KernelCaller}
