@@ -485,6 +485,9 @@ mounts:
 		before[name] = c.row(name)
 		kill(t, before[name].Pid, syscall.SIGSTOP)
 	}
+	for name := range calls { // a thread that runs goes on until it is told
+		eventually(t, 10*time.Second, "the stop of "+name, func() bool { return stopped(before[name].Pid) })
+	}
 	var wg sync.WaitGroup
 	for name, call := range calls {
 		wg.Go(func() {
@@ -515,4 +518,19 @@ mounts:
 			t.Errorf("dmesg does not say %q:\n%s", want, c.dmesg())
 		}
 	}
+}
+
+// stopped reports whether all threads of a process are (state T of proc(5)).
+func stopped(pid int) bool {
+	stats, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	for _, name := range stats {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			return false
+		}
+		if _, rest, ok := strings.Cut(string(b), ") "); !ok || !strings.HasPrefix(rest, "T") {
+			return false
+		}
+	}
+	return len(stats) > 0
 }
