@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -187,6 +188,10 @@ func TestDeath(t *testing.T) {
 	defer h.Close(ctx)
 	const workers, rounds = 4, 150
 	done := make(chan error, workers)
+	// A request under which nine processes die is given up: none is killed before
+	// every worker has got on since the last one.
+	var got [workers]atomic.Int64
+	var before [workers]int64
 	for w := range workers {
 		go func() {
 			for i := range rounds {
@@ -196,12 +201,14 @@ func TestDeath(t *testing.T) {
 					done <- fmt.Errorf("write %d: %w", i, err)
 					return
 				}
-				got := make([]byte, 4096)
-				if err := h.Do(ctx, &devops.Buf{Blkno: blk, Bytes: 4096, Flags: devops.BRead, Data: abi.IovOf(got)}); err != nil || !bytes.Equal(got, data) {
+				back := make([]byte, 4096)
+				if err := h.Do(ctx, &devops.Buf{Blkno: blk, Bytes: 4096, Flags: devops.BRead, Data: abi.IovOf(back)}); err != nil || !bytes.Equal(back, data) {
 					done <- fmt.Errorf("read %d: %v", i, err)
 					return
 				}
+				got[w].Add(1)
 			}
+			got[w].Store(-1)
 			done <- nil
 		}()
 	}
@@ -215,6 +222,17 @@ func TestDeath(t *testing.T) {
 				t.Log(strings.Join(logs[max(0, len(logs)-6):], "\n"))
 			}
 		case <-time.After(10 * time.Millisecond):
+			stuck := false
+			for w := range workers {
+				n := got[w].Load()
+				stuck = stuck || n >= 0 && n == before[w]
+			}
+			if stuck {
+				continue
+			}
+			for w := range workers {
+				before[w] = got[w].Load()
+			}
 			p.kill()
 			p.start(t, modapi.Restart, nil)
 		}
