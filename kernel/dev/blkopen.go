@@ -317,7 +317,7 @@ func (h *BlkHandle) downOr(ctx context.Context, gen uint64) error {
 
 // maxReissues bounds how often a request is issued again because the process
 // died under it: one that kills it every time is given up.
-const maxReissues = 8
+const maxReissues = 32
 
 // Geometry is what the device is now. While the driver is restarted it waits.
 // EIO: what the driver says makes no sense.

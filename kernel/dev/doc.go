@@ -54,7 +54,7 @@
 // A buf in a driver that dies has ErrDied in its error, and so has every one
 // until the process is back. As a buf may be done twice without harm, it is
 // issued again then, with its ID: by Do, or by package bio, which has a table
-// of what is in flight. One that kills nine processes in a row is given up: EIO.
+// of what is in flight. One that kills 33 processes in a row is given up: EIO.
 //
 // # Stacks
 //
