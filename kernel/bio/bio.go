@@ -116,7 +116,7 @@ type System struct {
 
 type counters struct {
 	hits, misses, evicted, readahead, aheadUsed, aheadDropped *modapi.Counter
-	coalesced, writebacks, dirtyWaits, overcommit             *modapi.Counter
+	coalesced, writebacks, dirtyWaits, overcommit, splits     *modapi.Counter
 	issued, done, twice, reissued, abandoned, errors          *modapi.Counter
 	checkpoints, syncs, writeouts, dropped, layerWaits        *modapi.Counter
 	fresh, replayed                                           *modapi.Counter
@@ -144,7 +144,7 @@ func New(o Options) *System {
 	for name, c := range map[string]**modapi.Counter{
 		"hits": &s.cnt.hits, "misses": &s.cnt.misses, "evicted": &s.cnt.evicted,
 		"readahead": &s.cnt.readahead, "readahead_used": &s.cnt.aheadUsed, "readahead_dropped": &s.cnt.aheadDropped,
-		"coalesced": &s.cnt.coalesced, "writebacks": &s.cnt.writebacks, "dirty_waits": &s.cnt.dirtyWaits, "overcommit": &s.cnt.overcommit,
+		"coalesced": &s.cnt.coalesced, "writebacks": &s.cnt.writebacks, "dirty_waits": &s.cnt.dirtyWaits, "overcommit": &s.cnt.overcommit, "splits": &s.cnt.splits,
 		"issued": &s.cnt.issued, "done": &s.cnt.done, "done_twice": &s.cnt.twice, "reissued": &s.cnt.reissued,
 		"abandoned": &s.cnt.abandoned, "errors": &s.cnt.errors,
 		"checkpoints": &s.cnt.checkpoints, "syncs": &s.cnt.syncs, "writeouts": &s.cnt.writeouts, "layers_dropped": &s.cnt.dropped,

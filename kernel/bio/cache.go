@@ -162,10 +162,37 @@ func (d *Disk) getLocked(ctx context.Context, blk int64, meta bool) (*Buf, error
 			b.touchLocked(meta)
 			return b, nil
 		}
+		if d.splittableLocked(b) {
+			return d.splitLocked(b), nil
+		}
 		if err := d.waitLocked(ctx, b); err != nil {
 			return nil, err
 		}
 	}
+}
+
+// splittableLocked reports whether b is held by a write-back only, so that a
+// writer can have a copy of it instead of waiting for the device.
+func (d *Disk) splittableLocked(b *Buf) bool {
+	return !b.busy && b.readers == 1 && b.valid && d.writing[b.blk] == b
+}
+
+// splitLocked puts a copy of b, held alone, into b's place; b is freed at the
+// end of its write-back. The copy is dirty from the start, as the write-back may
+// fail; its own write goes behind that one, because the two overlap.
+// Preconditions: splittableLocked.
+func (d *Disk) splitLocked(b *Buf) *Buf {
+	b.unlink()
+	b.gone = true
+	if b.meta {
+		d.metaN--
+	}
+	n := d.makeLocked(b.blk, b.meta)
+	copy(n.data, b.data)
+	d.soilLocked(n)
+	b.wakeLocked()
+	d.s.cnt.splits.Inc()
+	return n
 }
 
 // makeLocked makes a block that is not in the table, and holds it alone. Memory
@@ -214,11 +241,16 @@ func (d *Disk) forgetLocked(b *Buf) {
 	if b.ahead {
 		d.s.cnt.aheadDropped.Inc()
 	}
+	d.freeLocked(b)
+	b.wakeLocked()
+}
+
+// freeLocked gives back the memory of a block that is out of the table.
+func (d *Disk) freeLocked(b *Buf) {
 	d.s.slab.put(b.data)
 	b.data = nil
 	d.s.cached.Add(-d.unit)
 	d.s.mem.Take(-d.unit)
-	b.wakeLocked()
 }
 
 // evictLocked frees clean blocks that nobody holds until want bytes are free,
@@ -272,6 +304,13 @@ func (d *Disk) releaseLocked(b *Buf) {
 		b.busy = false
 	} else {
 		b.readers--
+	}
+	if b.gone { // its place was taken by a copy
+		if b.readers == 0 && !b.busy && b.data != nil {
+			d.freeLocked(b)
+		}
+		b.wakeLocked()
+		return
 	}
 	if !b.valid && b.readers == 0 {
 		d.forgetLocked(b)

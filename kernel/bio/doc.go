@@ -25,9 +25,9 @@
 // memory (bdwrite) and are written behind, adjacent blocks in one request, when
 // there are many or after some seconds; whole blocks of 64 KiB and more at once go
 // to the device before the writer is answered, and are dirty only if it refuses
-// them. Flush writes all of them and flushes the
-// device; what cannot be written stays, and the next Flush tries again. Errors
-// of reads are not remembered. The last close writes everything and forgets it.
+// them. A block that is written while the device is being given it goes on as a
+// copy. Flush writes all of them and flushes the device; what cannot be written
+// stays, and the next Flush tries again. Errors of reads are not remembered. The last close writes everything and forgets it.
 //
 //	h, err := sys.Open(ctx, dev, abi.O_RDWR)
 //	n, err := h.ReadAt(ctx, p, off)
@@ -70,7 +70,7 @@
 // # Counters
 //
 // Group bio: hits, misses, evicted, readahead, readahead_used,
-// readahead_dropped, coalesced, writebacks, dirty_waits, overcommit, issued,
+// readahead_dropped, coalesced, writebacks, dirty_waits, overcommit, splits, issued,
 // done, done_twice (a bug if it is not 0), reissued, abandoned, errors,
 // checkpoints, syncs, writeouts, layers_dropped, layer_waits, fresh,
 // redo_replayed; gauges by System.Stats.

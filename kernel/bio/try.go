@@ -54,8 +54,20 @@ func (h *Handle) TryWriteAt(p []byte, off int64) bool {
 		return false
 	}
 	for n := first; n <= last; n++ {
-		if b := d.bufs[n]; b == nil || b.busy || b.readers > 0 || !b.valid {
+		b := d.bufs[n]
+		if b == nil || b.busy || !b.valid {
 			return false
+		}
+		if b.readers > 0 {
+			// A copy may take the place of another of the blocks, so only of
+			// a single one.
+			if first != last || !d.splittableLocked(b) {
+				return false
+			}
+			b = d.splitLocked(b)
+			copy(b.data[off-n*d.unit:d.length(n)], p)
+			d.releaseLocked(b)
+			return true
 		}
 	}
 	done := 0

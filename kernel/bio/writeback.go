@@ -188,7 +188,7 @@ func (d *Disk) writeBlocks(ctx context.Context, blks []int64) error {
 
 // takeRun holds the first dirty one of blks and those that follow it without a
 // gap, and says how many of blks it has looked at. The blocks can be read
-// meanwhile, not written.
+// meanwhile; who writes one gets a copy (splitLocked).
 func (d *Disk) takeRun(ctx context.Context, blks []int64, most int) ([]*Buf, int, error) {
 	var run []*Buf
 	d.mu.Lock()
@@ -230,7 +230,9 @@ func (d *Disk) wrote(run []*Buf, err error) {
 		d.wbErr = err
 	}
 	for _, b := range run {
-		delete(d.writing, b.blk)
+		if d.writing[b.blk] == b {
+			delete(d.writing, b.blk)
+		}
 		if err != nil && !b.gone {
 			b.dirty = true
 			d.dirty[b.blk] = b
