@@ -14,7 +14,10 @@ import (
 // dirtyLow of them or the first has waited for Options.WriteBehind; who makes
 // more dirty waits at dirtyHigh.
 
-func (d *Disk) dirtyLow() int  { return int(max(16, min(d.s.mem.Share()/16, 16<<20)/d.unit)) }
+// dirtyLow is a sixteenth of the memory, 256 MiB at most: Linux's
+// dirty_background_ratio is a tenth. What is written again meanwhile crosses to
+// the driver once, and what is adjacent goes in one request.
+func (d *Disk) dirtyLow() int  { return int(max(16, min(d.s.mem.Share()/16, 256<<20)/d.unit)) }
 func (d *Disk) dirtyHigh() int { return int(max(32, d.s.mem.Share()/2/d.unit)) }
 
 // behindLocked sees to it that dirty blocks are written some time.
