@@ -86,6 +86,10 @@ type Kernel interface {
 	// A disk of the module's own process is not there yet while that is started
 	// again: such a one is opened at its user's Configure, Open or first Buf.
 	Block(dev, user abi.Dev) (devops.BlockIO, error)
+	// Store is where a file system with vfsops.CapCheckpoint keeps the state of
+	// a mount between one process and the next: from the call of Mount on until
+	// Unmount. For any other mount all it answers is ENXIO.
+	Store(mount abi.Fsid) Store
 	// AttachDomain adds a protocol family (domain_attach).
 	AttachDomain(af int, d sockops.Domain) error
 	// AttachIf adds an interface class (if_clone_attach).

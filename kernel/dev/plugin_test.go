@@ -33,6 +33,7 @@ func (k devKernel) BlkChanged(d abi.Dev) error { return k.s.BlkChanged("dev", d)
 func (k devKernel) Block(d, user abi.Dev) (devops.BlockIO, error) {
 	return k.s.Block(context.Background(), "dev", "dev/mod", d, user)
 }
+func (k devKernel) Store(abi.Fsid) modapi.Store            { return modapi.NoStore{} }
 func (k devKernel) AttachDomain(int, sockops.Domain) error { return abi.EPERM }
 func (k devKernel) AttachIf(string, sockops.IfClass) error { return abi.EPERM }
 func (k devKernel) Sysctl(modapi.SysctlNode) error         { return nil }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/rumpus-kernel/rumpus/modapi"
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
 	"github.com/rumpus-kernel/rumpus/modapi/stream"
 	"github.com/rumpus-kernel/rumpus/modapi/vfsops"
@@ -13,7 +14,9 @@ import (
 // fstype is a type of file system of the component.
 type fstype struct {
 	l    *Link
+	k    modapi.Kernel // of the module that attached it
 	name string
+	caps vfsops.Caps // as declared
 }
 
 var _ vfsops.FSType = (*fstype)(nil)
@@ -26,7 +29,11 @@ func (t *fstype) Mount(ctx context.Context, req *vfsops.MountReq) (vfsops.FS, er
 	defer k.Release()
 	k.Header.Op, k.Header.Object, k.Header.OpSeq = wire.OpMount, uint64(req.Fsid), req.Op.Seq
 	k.Args = r.Append(k.Args)
+	if t.caps&vfsops.CapCheckpoint != 0 {
+		t.l.setStore(req.Fsid, t.k.Store(req.Fsid)) // it is read meanwhile
+	}
 	if err := t.l.call(ctx, k); err != nil {
+		t.l.setStore(req.Fsid, nil)
 		return nil, err
 	}
 	var res wire.MountRes
@@ -63,6 +70,8 @@ var (
 	_ vfsops.Reserver   = (*fs)(nil)
 	_ vfsops.Syncer     = (*fs)(nil)
 	_ vfsops.Accesser   = (*fs)(nil)
+
+	_ vfsops.Checkpointer = (*fs)(nil)
 )
 
 // Caps is what the file system can do: as declared, and the optional
@@ -297,5 +306,9 @@ func (f *fs) Statvfs(ctx context.Context) (abi.Statvfs, error) {
 func (f *fs) Unmount(ctx context.Context) error {
 	k := f.start(wire.OpUnmount, 0)
 	defer k.Release()
-	return f.l.call(ctx, k)
+	err := f.l.call(ctx, k)
+	if err == nil {
+		f.l.setStore(f.id, nil)
+	}
+	return err
 }

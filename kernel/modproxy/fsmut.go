@@ -392,6 +392,18 @@ func (f *fs) Reserve(ctx context.Context, pages int64) (int64, error) {
 	return r.N, nil
 }
 
+// Checkpoint makes the component write what has changed to its Store.
+// EOPNOTSUPP if it cannot.
+func (f *fs) Checkpoint(ctx context.Context, seq abi.OpSeq) error {
+	if !f.has(vfsops.HasCheckpointer) {
+		return abi.EOPNOTSUPP
+	}
+	k := f.start(wire.OpCheckpoint, seq)
+	defer k.Release()
+	k.Args = (&wire.NumReq{N: int64(seq)}).Append(k.Args)
+	return f.l.call(ctx, k)
+}
+
 // Sync makes things durable.
 func (f *fs) Sync(ctx context.Context, h abi.Handle, dataOnly bool) error {
 	if !f.has(vfsops.HasSyncer) {

@@ -47,6 +47,7 @@ type Link struct {
 	blks      map[uint32]*blk  // by major of the block device
 	blocks    map[uint64]block // that the component has open, by handle
 	lastBlock uint64
+	stores    map[abi.Fsid]modapi.Store // of what is mounted
 	socks     map[abi.SockID]*domain
 	maxSock   abi.SockID
 }
@@ -67,7 +68,7 @@ func Open(ctx context.Context, nc net.Conn, ctl Control, opt Options) (*Link, er
 	if opt.Stream.Workers == 0 {
 		opt.Stream.Workers = workers
 	}
-	l := &Link{opt: opt, ctl: ctl, chrs: make(map[uint32]*chr), blks: make(map[uint32]*blk), blocks: make(map[uint64]block), socks: make(map[abi.SockID]*domain)}
+	l := &Link{opt: opt, ctl: ctl, chrs: make(map[uint32]*chr), blks: make(map[uint32]*blk), blocks: make(map[uint64]block), stores: make(map[abi.Fsid]modapi.Store), socks: make(map[abi.SockID]*domain)}
 	l.mu.Lock() // upcalls wait until the modules are known
 	l.conn = stream.New(nc, (*upcalls)(l), opt.Stream)
 	l.mu.Unlock()
@@ -105,6 +106,9 @@ func (l *Link) Modules() []modapi.Module {
 	}
 	return r
 }
+
+// Conn is the connection, for who judges whether the component hangs.
+func (l *Link) Conn() *stream.Conn { return l.conn }
 
 // Done is closed when the link has ended.
 func (l *Link) Done() <-chan struct{} { return l.conn.Done() }

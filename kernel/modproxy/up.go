@@ -31,10 +31,15 @@ func (u *upcalls) Serve(ctx context.Context, req *stream.Request) {
 	case wire.OpDevReady:
 		l.devReady(req)
 		return
+	case wire.OpTick: // that it came is all there is to it
+		return
 	}
 	switch {
 	case op >= wire.OpBlockGeometry && op <= wire.OpBlockClose:
 		l.serveBlock(ctx, req)
+		return
+	case op >= wire.OpStoreGet && op <= wire.OpStoreWrite:
+		l.serveStore(ctx, req)
 		return
 	}
 	if m == nil {
@@ -104,7 +109,7 @@ func (m *module) attach(req *stream.Request) ([]byte, error) {
 			return nil, l.lie("%s: name %q", op, r.Name)
 		}
 		c := r.Caps & declaredCaps
-		return nil, k.AttachFS(r.Name, &fstype{l: l, name: r.Name}, c)
+		return nil, k.AttachFS(r.Name, &fstype{l: l, k: k, name: r.Name, caps: c}, c)
 	case wire.OpAttachChr:
 		var r wire.AttachChrReq
 		if err := r.Parse(req.Args); err != nil {

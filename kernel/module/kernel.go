@@ -96,6 +96,13 @@ func (k *kernel) Block(dev, user abi.Dev) (devops.BlockIO, error) {
 	return k.m.d.Block(context.Background(), k.x.Inst.Name, k.x.owner(), dev, user)
 }
 
+func (k *kernel) Store(mount abi.Fsid) modapi.Store {
+	if k.m.d.Store == nil {
+		return modapi.NoStore{}
+	}
+	return k.m.d.Store(k.x.Inst.Name, mount)
+}
+
 func (k *kernel) AttachDomain(af int, d sockops.Domain) error {
 	if err := k.may("domain " + strconv.Itoa(af)); err != nil {
 		return err

@@ -82,7 +82,8 @@ type Deps struct {
 	AttachBlk    func(instance, name string, d devops.Blk) (abi.Dev, error)
 	BlkChanged   func(instance string, dev abi.Dev) error
 	Block        func(ctx context.Context, instance, owner string, dev, user abi.Dev) (devops.BlockIO, error)
-	DropBlocks   func(owner string) // closes what Block gave; "instance/": to all its modules
+	Store        func(instance string, mount abi.Fsid) modapi.Store // nil: no mount has one
+	DropBlocks   func(owner string)                                 // closes what Block gave; "instance/": to all its modules
 	AttachDomain func(instance string, af int, d sockops.Domain) error
 	AttachIf     func(instance, class string, c sockops.IfClass) error
 	Syscall      func(owner string, num int, fn modapi.SyscallFn) error

@@ -32,6 +32,7 @@ func (k inetKernel) AttachChr(string, devops.Chr) (abi.Dev, error)     { return 
 func (k inetKernel) AttachBlk(string, devops.Blk) (abi.Dev, error)     { return 0, abi.EPERM }
 func (k inetKernel) BlkChanged(abi.Dev) error                          { return abi.EPERM }
 func (k inetKernel) Block(abi.Dev, abi.Dev) (devops.BlockIO, error)    { return nil, abi.EPERM }
+func (k inetKernel) Store(abi.Fsid) modapi.Store                       { return modapi.NoStore{} }
 func (k inetKernel) AttachDomain(af int, d sockops.Domain) error {
 	return k.l.AttachDomain("net", af, d)
 }

@@ -44,6 +44,15 @@ func (q ask) other(fs vfsops.FS) error {
 		}
 		q.a.args = (&wire.NumRes{N: n}).Append(nil)
 		return err
+	case wire.OpCheckpoint:
+		var r wire.NumReq
+		if err := r.Parse(q.req.Args); err != nil {
+			return bad(q.req, err)
+		}
+		if f, ok := fs.(vfsops.Checkpointer); ok {
+			return f.Checkpoint(q.ctx, abi.OpSeq(r.N))
+		}
+		return abi.EOPNOTSUPP
 	case wire.OpSync:
 		var r wire.SyncReq
 		if err := r.Parse(q.req.Args); err != nil {

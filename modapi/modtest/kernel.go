@@ -35,6 +35,7 @@ type Kernel struct {
 	socks    map[abi.SockID]chan struct{}
 	devs     map[abi.Dev]chan struct{}
 	disks    map[abi.Dev]*testDisk
+	stores   map[abi.Fsid]*Store
 	logs     []string
 	nextSock abi.SockID
 	nextFsid abi.Fsid
@@ -64,7 +65,7 @@ var _ modapi.Kernel = (*Kernel)(nil)
 // NewKernel makes one that hands out grants.
 func NewKernel(tb testing.TB, grants map[string]*os.File) *Kernel {
 	k := &Kernel{tb: tb, grants: grants, major: 200, counters: map[string]*modapi.Counter{},
-		socks: map[abi.SockID]chan struct{}{}, devs: map[abi.Dev]chan struct{}{}, disks: map[abi.Dev]*testDisk{}}
+		socks: map[abi.SockID]chan struct{}{}, devs: map[abi.Dev]chan struct{}{}, disks: map[abi.Dev]*testDisk{}, stores: map[abi.Fsid]*Store{}}
 	k.reset()
 	return k
 }

@@ -197,6 +197,9 @@ type Pager interface {
 
 // Pinner keeps nodes without a name alive while somebody has them open.
 // Without it, removing an open file is EBUSY.
+//
+// The number of pins of a node is part of the state that Checkpoint keeps, and
+// Pin and Unpin are mutators there: they are replayed.
 type Pinner interface {
 	// Pin is called before the last name goes; Unpin after the last close.
 	Pin(ctx context.Context, h abi.Handle) error
@@ -211,6 +214,11 @@ type Reclaimer interface {
 
 // Reserver grants space for file pages that the kernel keeps (CapKpages), so
 // that ENOSPC comes at the write. Without it space is without limit.
+//
+// What is granted belongs to the kernel, not to the state that Checkpoint
+// keeps, and Reserve is not replayed. A mount that is mounted again (MountReq)
+// has granted nothing; before anybody else uses it the kernel takes what it
+// holds by one Reserve, which is to be granted in full: it was before.
 type Reserver interface {
 	// Reserve takes n pages (n < 0 gives back) and says how many it took,
 	// possibly fewer; ENOSPC if none.
@@ -221,6 +229,44 @@ type Reserver interface {
 type Syncer interface {
 	// Sync returns when h, or everything if h is zero, is on stable storage.
 	Sync(ctx context.Context, h abi.Handle, dataOnly bool) error
+}
+
+// Checkpointer is a file system that loses nothing when its process dies.
+// Without it, or without the declared CapCheckpoint and CapFixedids, all that
+// was not on stable storage is lost, and open files with it.
+//
+// The kernel keeps every mutator (Pin and Unpin among them) until a checkpoint
+// covers it. After a death it mounts again with MountReq.Seq, that of the last
+// checkpoint committed, and repeats the mutators behind it in their order, each
+// with the Op of the first time and in Op.Fileid and Op.Gen the identity that
+// was given then. They must answer what they answered then: the same ids, the
+// same attributes, the same errors, and in directories the same cookies. An id
+// that is in use, or a difference, is a fault that the kernel counts as
+// divergence. Mutators up to Seq are never repeated. If there was no checkpoint
+// yet, Seq is 0, and the mount is made as the first time, with the same Op.
+// The process may die again at any time, during Mount and replay too, where
+// there can be further checkpoints as well.
+//
+// The state is in two places only: the modapi.Store of the mount, and the block
+// device. It has all that a client could notice missing: nodes that have pins
+// but no name, with the number of their pins, the cookies of directories, the
+// next file id. It does not have what the kernel owns: pages of CapKpages,
+// granted space, locks.
+type Checkpointer interface {
+	// Checkpoint writes what has changed since the last one that was answered
+	// without an error, and returns. When it is called all mutators up to seq
+	// have been answered, and none is in flight until the kernel has the
+	// answer; reads may be. The kernel then makes what was written to the
+	// Store, and to the block device, valid at once, with seq. If the process
+	// dies before that, all of it is dropped. Between answer and next mutator
+	// the file system writes nothing. Not valid yet but written at other
+	// times, it becomes so with the next checkpoint.
+	//
+	// It takes time in proportion to the changes. After an error (ENOMEM,
+	// EIO) nothing becomes valid, the file system goes on, and the next
+	// Checkpoint writes all of it again; what is in the Store already may be
+	// written a second time.
+	Checkpoint(ctx context.Context, seq abi.OpSeq) error
 }
 
 // Accesser decides permissions itself (CapAuthz): EACCES, EPERM, or nil.
@@ -272,6 +318,8 @@ func InterfaceCaps(fs FS) Caps {
 	set(ok, HasSyncer)
 	_, ok = fs.(Accesser)
 	set(ok, HasAccesser)
+	_, ok = fs.(Checkpointer)
+	set(ok, HasCheckpointer)
 	return c
 }
 

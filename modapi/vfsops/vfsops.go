@@ -22,6 +22,11 @@ type MountReq struct {
 	Options  map[string]string // from -o; the kernel has taken its own (ro, nosuid, ...) out
 	ReadOnly bool
 	Op       Op
+	// Seq is 0 for an empty mount: a new one, or one that was never
+	// checkpointed. Otherwise the mount is to be as it was after mutator Seq,
+	// from what its Store, or its device, had when Checkpoint(Seq) was
+	// committed. See Checkpointer.
+	Seq abi.OpSeq
 }
 
 // Entry is a node and its attributes. Its handle is {Fsid, Vattr.Fileid,
@@ -34,7 +39,7 @@ type Entry struct {
 // Op is what every mutator carries: its place in the order of the mount and
 // all that it may not find out by itself.
 type Op struct {
-	Seq    abi.OpSeq    // from 1 per mount, in order of execution
+	Seq    abi.OpSeq    // from 1 per mount, in order of execution; numbers may be left out
 	Now    abi.Timespec // the time to write into nodes
 	Seed   uint64       // for random choices
 	Caller *abi.Caller  // for ownership; never nil
@@ -110,11 +115,11 @@ const (
 	CapKpages                      // contents live in the kernel's page cache (needs CapSole)
 	CapJournalled                  // device writes keep barriers
 	CapStateless                   // recover = stateless
-	CapCheckpoint                  // recover = checkpoint
+	CapCheckpoint                  // recover = checkpoint (needs CapSole, CapFixedids, Checkpointer)
 	CapXattr                       // has extended attributes
 	CapACL                         // has access control lists
 	CapCasefold                    // names are compared without case: no negative name cache
-	CapFixedids                    // honours Op.Fileid
+	CapFixedids                    // honours Op.Fileid and Op.Gen
 	CapAuthz                       // authz=module: Accesser decides, the kernel caches nothing
 )
 
@@ -138,4 +143,10 @@ const (
 	HasReserver
 	HasSyncer
 	HasAccesser
+	HasCheckpointer
 )
+
+// CapRecoverable is what a file system has that comes back after its process
+// died as if nothing had been: it is checkpointed, and honours the file ids of
+// a replay.
+const CapRecoverable = CapCheckpoint | CapFixedids | HasCheckpointer

@@ -68,6 +68,7 @@ const (
 	OpReserve                                      // NumReq -> NumRes
 	OpSync                                         // SyncReq
 	OpAccess                                       // AccessReq
+	OpCheckpoint                                   // NumReq (the OpSeq)
 )
 
 // Operations on sockets. Object is the socket; for the interface and route
@@ -142,6 +143,10 @@ const (
 	OpBlockWrite                                    // Object: handle, BufReq, bytes in the payload
 	OpBlockControl                                  // Object: handle, BufReq
 	OpBlockClose                                    // Object: handle
+	OpTick                                          // one-way: a handler gets on with its work; Object 0
+	OpStoreGet                                      // Object: mount, StoreKey -> value in the payload; EMSGSIZE: it is longer than ReplyLen
+	OpStoreScan                                     // Object: mount, StoreScanReq -> StoreRecs in the payload
+	OpStoreWrite                                    // Object: mount, StoreBatch in the payload
 )
 
 // Class says how long an operation may take.
@@ -212,6 +217,7 @@ var ops = [...]opInfo{
 	{OpReserve, "reserve", ClassSpin, true},
 	{OpSync, "sync", ClassBlock, false},
 	{OpAccess, "access", ClassBlock, false},
+	{OpCheckpoint, "checkpoint", ClassBlock, true},
 
 	{OpSocket, "socket", ClassCPU, true},
 	{OpBind, "bind", ClassCPU, true},
@@ -271,6 +277,10 @@ var ops = [...]opInfo{
 	{OpBlockWrite, "block-write", ClassBlock, true},
 	{OpBlockControl, "block-control", ClassBlock, true},
 	{OpBlockClose, "block-close", ClassBlock, true},
+	{OpTick, "tick", ClassSpin, false},
+	{OpStoreGet, "store-get", ClassSpin, false},
+	{OpStoreScan, "store-scan", ClassCPU, false},
+	{OpStoreWrite, "store-write", ClassCPU, true},
 }
 
 // opIndex finds an op in the table: by family (upcalls last) and number.
@@ -322,7 +332,7 @@ func (o Op) Keeps() bool {
 // Oneway reports whether o has no reply.
 func (o Op) Oneway() bool {
 	switch o {
-	case OpCancel, OpEvcnt, OpReady, OpDevReady, OpLog, OpSignal:
+	case OpCancel, OpEvcnt, OpReady, OpDevReady, OpLog, OpSignal, OpTick:
 		return true
 	}
 	return false

@@ -16,6 +16,7 @@ func (m *MountReq) code(c *coder) {
 	c.strmap(&m.Options)
 	c.bool(&m.ReadOnly)
 	c.op(&m.Op)
+	c.u64((*uint64)(&m.Seq))
 }
 
 // Append codes m at the end of b.

@@ -40,6 +40,7 @@ var messages = []message{
 	new(AttachFSReq), new(AttachChrReq), new(AttachDomainReq), new(SysctlReq), new(EvcntMsg), new(ReadyMsg), new(DevReadyMsg), new(LogMsg),
 	new(InfoRes), new(InitReq), new(SignalMsg),
 	new(GeomMsg), new(BufReq), new(AttachBlkReq), new(NodesMsg), new(BlockOpenReq),
+	new(StoreKey), new(StoreScanReq), new(StoreRecs), new(StoreBatch),
 }
 
 func name(m message) string { return reflect.TypeOf(m).Elem().Name() }

@@ -49,6 +49,7 @@ func (k *kern) Log() modapi.Logger                                { return nil }
 func (k *kern) AttachBlk(string, devops.Blk) (abi.Dev, error)     { return 0, abi.EPERM }
 func (k *kern) BlkChanged(abi.Dev) error                          { return abi.EPERM }
 func (k *kern) Block(abi.Dev, abi.Dev) (devops.BlockIO, error)    { return nil, abi.EPERM }
+func (k *kern) Store(abi.Fsid) modapi.Store                       { return modapi.NoStore{} }
 func (k *kern) AttachDomain(af int, d sockops.Domain) error       { k.dom[af] = d; return nil }
 func (k *kern) AttachIf(class string, c sockops.IfClass) error    { k.ifc[class] = c; return nil }
 func (k *kern) Sysctl(n modapi.SysctlNode) error {
