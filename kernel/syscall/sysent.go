@@ -6,7 +6,10 @@ import "github.com/rumpus-kernel/rumpus/modapi/abi"
 // ENOSYS. Calls of the older family are the *at calls with AT_FDCWD.
 var sysent = [abi.SYS_MINMODULE]fn{
 	abi.SYS_read: sysRead, abi.SYS_write: sysWrite, abi.SYS_pread: sysPread, abi.SYS_pwrite: sysPwrite,
+	// Vectors: In and Out are what the client has gathered, or will scatter.
+	abi.SYS_readv: sysRead, abi.SYS_writev: sysWrite, abi.SYS_preadv: sysPread, abi.SYS_pwritev: sysPwrite,
 	abi.SYS_close: sysClose, abi.SYS_lseek: sysLseek,
+	abi.SYS_posix_fallocate: sysFallocate(false), abi.SYS_fdiscard: sysFallocate(true),
 	abi.SYS_dup: sysDup, abi.SYS_dup2: sysDup2, abi.SYS_dup3: sysDup3, abi.SYS_fcntl: sysFcntl, abi.SYS_flock: sysFlock, abi.SYS_ioctl: sysIoctl,
 	abi.SYS_pipe: with(0, 0, sysPipe2), abi.SYS_pipe2: sysPipe2,
 	abi.SYS_fsync: sysFsync, abi.SYS_fdatasync: sysFdatasync, abi.SYS_posix_fadvise: sysFadvise, abi.SYS_fstat: sysFstat,

@@ -171,29 +171,11 @@ func (v *Vnode) punch(ctx context.Context, c *abi.Caller, off, n int64) error {
 		if d := v.data.Load(); d != nil {
 			v.m.unreserve(ctx, d.punch(off, n), d.epoch)
 		}
-		v.touch(-1, abi.SetMtime|abi.SetCtime, v.m.vfs.o.Now())
+		v.wrote(c, &va, -1)
 		v.note(ctx, abi.NOTE_WRITE)
 		return nil
 	}
-	if b.fallocater == nil {
-		return abi.EOPNOTSUPP
-	}
-	if err := v.writebackLocked(ctx, c); err != nil {
-		return err
-	}
-	v.m.begin()
-	defer v.m.end()
-	got, err := b.fallocater.Fallocate(ctx, v.m.op(c), v.handle(), off, n, true)
-	if err != nil {
-		v.invalidate()
-		return err
-	}
-	if d := v.data.Load(); d != nil && b.paged() {
-		d.punch(off, n)
-	}
-	v.apply(b, &got)
-	v.note(ctx, abi.NOTE_WRITE)
-	return nil
+	return v.fallocateBelow(ctx, b, c, off, n, true)
 }
 
 // punch frees the whole pages of a range and clears what it has of others; it
