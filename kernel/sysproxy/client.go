@@ -293,6 +293,7 @@ const (
 func handling(num int32) int {
 	switch num {
 	case abi.SYS_read, abi.SYS_pread, abi.SYS_write, abi.SYS_pwrite, abi.SYS_fstat, abi.SYS_getdents,
+		abi.SYS_readv, abi.SYS_preadv, abi.SYS_writev, abi.SYS_pwritev,
 		abi.SYS_stat, abi.SYS_lstat, abi.SYS_fstatat:
 		return inPlace
 	case abi.SYS_access, abi.SYS_faccessat:
