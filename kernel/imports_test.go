@@ -26,6 +26,7 @@ var kernelOrder = [][]string{
 	{"vnd"},
 	{"vfs", "socket"},
 	{"journal"},
+	{"store"},
 	{"modproxy"},
 	{"bio"},
 	{"etfs"},
