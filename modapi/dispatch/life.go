@@ -33,7 +33,7 @@ func (s *Server) Life(ctx context.Context, frame []byte) ([]byte, error) {
 		return nil, fmt.Errorf("%s of epoch %d, not %d: %w", h.Op, h.Epoch, epoch, wire.ErrMalformed)
 	}
 	a := answer{}
-	err = s.serveLife(ctx, &h, args, &a)
+	err = s.serveLife(modapi.WithTicker(ctx, s.notes.tick), &h, args, &a)
 	if err == nil && len(a.data) > int(h.ReplyLen) {
 		err = abi.E2BIG
 	}

@@ -3,6 +3,7 @@ package dispatch
 import (
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rumpus-kernel/rumpus/modapi"
@@ -29,6 +30,23 @@ type notes struct {
 	lost     int
 	counters []*counter
 	evcnt    bool // send the counters now
+
+	ticked atomic.Int64 // when the last tick was to be sent, ns since began
+	tock   atomic.Bool  // send a tick
+	began  time.Time
+}
+
+// tickPeriod is how often ticks are sent at most.
+const tickPeriod = 20 * time.Millisecond
+
+// tick has the kernel told that a handler gets on, if that was not done lately.
+func (n *notes) tick() {
+	now, last := int64(time.Since(n.began)), n.ticked.Load()
+	if now-last < int64(tickPeriod) && last != 0 || !n.ticked.CompareAndSwap(last, now) {
+		return
+	}
+	n.tock.Store(true)
+	n.wake()
 }
 
 type line struct {
@@ -48,6 +66,7 @@ const maxLog = 256
 
 func (n *notes) init() {
 	n.kick = make(chan struct{}, 1)
+	n.began = time.Now()
 	n.socks = make(map[abi.SockID]abi.PollEvents)
 	n.devs = make(map[abi.Dev]abi.PollEvents)
 }
@@ -133,6 +152,9 @@ func (n *notes) run(c *stream.Conn, period time.Duration) {
 func (n *notes) send(c *stream.Conn) {
 	n.sendMu.Lock()
 	defer n.sendMu.Unlock()
+	if n.tock.Swap(false) {
+		c.Send(wire.OpTick, 0, nil, nil)
+	}
 	n.mu.Lock()
 	var socks wire.ReadyMsg
 	for id, ev := range n.socks {

@@ -177,6 +177,7 @@ func (s *Server) ServeStream(ctx context.Context, nc net.Conn) error {
 	}
 	opt := s.opt.Stream
 	opt.Epoch = s.epoch
+	opt.Base = modapi.WithTicker(context.Background(), s.notes.tick)
 	if opt.Workers == 0 {
 		opt.Workers = workers
 	}
@@ -250,7 +251,7 @@ func (s *Server) Serve(ctx context.Context, req *stream.Request) {
 func numbers(op wire.Op) bool {
 	switch op {
 	case wire.OpRoot, wire.OpGetattr, wire.OpRead, wire.OpReadPages, wire.OpStatvfs, wire.OpReaddir,
-		wire.OpWrite, wire.OpWritePages, wire.OpTruncate, wire.OpPin, wire.OpUnpin, wire.OpReclaim, wire.OpReserve,
+		wire.OpWrite, wire.OpWritePages, wire.OpTruncate, wire.OpPin, wire.OpUnpin, wire.OpReclaim, wire.OpReserve, wire.OpCheckpoint,
 		wire.OpRecv, wire.OpSockPoll, wire.OpSockClose, wire.OpDevRead, wire.OpDevWrite, wire.OpDevPoll:
 		return true
 	}

@@ -15,48 +15,6 @@ import (
 	"github.com/rumpus-kernel/rumpus/modapi/wire"
 )
 
-// Options of a Conn. The zero value is usable.
-type Options struct {
-	// Epoch goes into every frame, and every frame received must have it. 0
-	// takes over the epoch of the first frame received.
-	Epoch abi.Epoch
-	// Workers bounds the requests served at a time (64).
-	Workers int
-	// MaxRequests bounds the requests of the peer that are served or waiting
-	// to be (1024). More are a lie, or with Backpressure are not read.
-	MaxRequests  int
-	Backpressure bool
-	// MaxCalls bounds the own calls in flight (1024); more wait.
-	MaxCalls int
-	// WriteTimeout bounds the writing of a reply (5 s), FrameTimeout the time
-	// from the head of a frame to its end (5 s).
-	WriteTimeout time.Duration
-	FrameTimeout time.Duration
-	// Deadline is how long a class may go without progress; nil is the
-	// class's own (wire.Class.Deadline).
-	Deadline func(wire.Class) time.Duration
-}
-
-func (o *Options) defaults() {
-	set := func(p *int, v int) {
-		if *p <= 0 {
-			*p = v
-		}
-	}
-	set(&o.Workers, 64)
-	set(&o.MaxRequests, 1024)
-	set(&o.MaxCalls, 1024)
-	if o.WriteTimeout <= 0 {
-		o.WriteTimeout = 5 * time.Second
-	}
-	if o.FrameTimeout <= 0 {
-		o.FrameTimeout = 5 * time.Second
-	}
-	if o.Deadline == nil {
-		o.Deadline = wire.Class.Deadline
-	}
-}
-
 // Conn is one end of a framed stream.
 type Conn struct {
 	nc     net.Conn
@@ -64,6 +22,7 @@ type Conn struct {
 	opt    Options
 	epoch  atomic.Uint32
 	frames atomic.Uint64 // received so far: progress
+	watch  atomic.Bool   // Options.Busy has been told
 	slots  chan struct{} // one element a call in flight
 	done   chan struct{} // closed by fail
 	ctx    context.Context
@@ -82,6 +41,7 @@ type Conn struct {
 
 	mu      sync.Mutex
 	err     error // set by fail
+	lost    Inflight
 	pending map[abi.ReqID]*Call
 	serving map[abi.ReqID]*reqCtx
 	workers int
@@ -109,7 +69,11 @@ func New(nc net.Conn, h Handler, opt Options) *Conn {
 	}
 	c.room = sync.NewCond(&c.mu)
 	c.epoch.Store(uint32(opt.Epoch))
-	c.ctx, c.stop = context.WithCancel(context.Background())
+	base := opt.Base
+	if base == nil {
+		base = context.Background()
+	}
+	c.ctx, c.stop = context.WithCancel(base)
 	c.wg.Add(1)
 	go c.read()
 	return c
@@ -132,7 +96,8 @@ func (c *Conn) Err() error {
 // Context ends with the connection.
 func (c *Conn) Context() context.Context { return c.ctx }
 
-// Frames is how many frames came in so far: the peer's progress.
+// Frames is how many frames came in so far but for log lines and counts, which
+// say nothing about calls: the peer's progress.
 func (c *Conn) Frames() uint64 { return c.frames.Load() }
 
 // Close ends the connection at once. It does not wait; see Wait.
@@ -164,6 +129,7 @@ func (c *Conn) fail(err error) {
 	c.err = err
 	c.ended.Store(true)
 	pending := c.pending
+	c.lost = inflight(pending, ^abi.ReqID(0))
 	c.pending = nil
 	serving := c.serving
 	c.serving = nil
@@ -293,6 +259,7 @@ func (c *Conn) submit(ctx context.Context, k *Call, limit time.Duration, wait bo
 	h.ReqID = c.NextID()
 	c.pending[h.ReqID] = k
 	c.mu.Unlock()
+	c.busy()
 
 	out, err := c.writeCall(ctx, k, limit, h.Op.Keeps() || k.Wait, k.expired)
 	if !out {
@@ -353,7 +320,7 @@ func (c *Conn) await(ctx context.Context, k *Call, limit time.Duration, keep boo
 			defer k.timer.Stop()
 			expired = k.timer.C
 		case <-expired:
-			stuck := c.stuck(seen)
+			stuck := c.stuck(seen) && !(round < patience && c.excused())
 			if !keep && !(stuck && k.Timeout == 0) {
 				if ctx.Err() != nil {
 					return c.abandon(k, gaveUp(ctx))
@@ -406,7 +373,7 @@ func (c *Conn) abandon(k *Call, err error) error {
 	if k.Timeout == 0 {
 		// The caller has gone, the peer's time runs on.
 		limit, seen := c.opt.Deadline(k.Header.Class), c.frames.Load()
-		tomb.timer = time.AfterFunc(limit, func() { c.overdue(id, tomb, limit, seen) })
+		tomb.timer = time.AfterFunc(limit, func() { c.overdue(id, tomb, limit, seen, 1) })
 	}
 	c.mu.Unlock()
 	c.cancelPeer(id)
@@ -414,13 +381,22 @@ func (c *Conn) abandon(k *Call, err error) error {
 }
 
 // overdue is the end of an abandoned call's time.
-func (c *Conn) overdue(id abi.ReqID, tomb *Call, limit time.Duration, seen uint64) {
+func (c *Conn) overdue(id abi.ReqID, tomb *Call, limit time.Duration, seen uint64, round int) {
 	c.mu.Lock()
 	open := c.pending[id] == tomb
 	c.mu.Unlock()
-	if open && c.stuck(seen) {
-		c.fail(&Hang{What: fmt.Sprintf("no answer to %s for %v", tomb.Header.Op, limit)})
+	if !open || !c.stuck(seen) {
+		return
 	}
+	if round < patience && c.excused() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.pending[id] == tomb {
+			tomb.timer = time.AfterFunc(limit, func() { c.overdue(id, tomb, limit, seen, round+1) })
+		}
+		return
+	}
+	c.fail(&Hang{What: fmt.Sprintf("no answer to %s for %v", tomb.Header.Op, limit)})
 }
 
 // cancelPeer tells the peer that nobody waits for its answer to id.

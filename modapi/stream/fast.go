@@ -36,6 +36,9 @@ type Fast interface {
 	Cancel(id abi.ReqID)
 	// Serving is how many requests of the peer are being served.
 	Serving() int
+	// Unread reports whether the peer has said something that has not been
+	// looked at yet.
+	Unread() bool
 	// Wait returns after the connection's end, when nothing of it is left.
 	Wait()
 }
@@ -105,6 +108,7 @@ func (c *Conn) Park(ctx context.Context, k *Call, limit time.Duration, enter fun
 		expired = k.timer.C
 	}
 	enter()
+	c.busy()
 	return c.await(ctx, k, limit, k.Header.Op.Keeps(), expired, seen)
 }
 

@@ -37,10 +37,12 @@ func (c *Conn) read() {
 			c.fail(c.readErr(err, true))
 			return
 		}
-		c.frames.Add(1)
 		if err := h.Parse(hdr[:]); err != nil {
 			c.fail(&Lie{What: err.Error()})
 			return
+		}
+		if h.Op != wire.OpLog && h.Op != wire.OpEvcnt {
+			c.frames.Add(1)
 		}
 		if e := c.epoch.Load(); uint32(h.Epoch) != e {
 			if e != 0 || !c.epoch.CompareAndSwap(0, uint32(h.Epoch)) {
