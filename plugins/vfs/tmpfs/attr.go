@@ -13,10 +13,10 @@ import (
 // unless the mask has it; a new size sets the modification time likewise.
 // Size is for regular files: EISDIR for directories, EINVAL for the rest and
 // for a negative one; a fractional second outside 0..999999999 is EINVAL.
-func (f *FS) Setattr(_ context.Context, req vfsops.SetattrReq) (abi.Vattr, error) {
+func (f *FS) Setattr(ctx context.Context, req vfsops.SetattrReq) (abi.Vattr, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	n, err := f.get(req.Node)
+	n, err := f.get(ctx, req.Node)
 	if err != nil {
 		return abi.Vattr{}, err
 	}
@@ -44,6 +44,7 @@ func (f *FS) Setattr(_ context.Context, req vfsops.SetattrReq) (abi.Vattr, error
 			return abi.Vattr{}, abi.EINVAL
 		}
 	}
+	f.mark(n)
 	if has(abi.SetMode) {
 		n.mode = a.Mode & abi.ALLPERMS
 	}
@@ -72,10 +73,10 @@ func (f *FS) Setattr(_ context.Context, req vfsops.SetattrReq) (abi.Vattr, error
 }
 
 // Readlink is the text of a symbolic link; EINVAL for anything else.
-func (f *FS) Readlink(_ context.Context, h abi.Handle) ([]byte, error) {
-	f.mu.RLock()
-	defer f.mu.RUnlock()
-	n, err := f.get(h)
+func (f *FS) Readlink(ctx context.Context, h abi.Handle) ([]byte, error) {
+	f.rlock()
+	defer f.runlock()
+	n, err := f.get(ctx, h)
 	if err != nil {
 		return nil, err
 	}
@@ -111,11 +112,14 @@ func (n *node) findXattr(name string) (int, bool) {
 }
 
 // Getxattr is the value of an extended attribute; ENOATTR.
-func (f *FS) Getxattr(_ context.Context, h abi.Handle, name []byte) ([]byte, error) {
-	f.mu.RLock()
-	defer f.mu.RUnlock()
-	n, err := f.get(h)
+func (f *FS) Getxattr(ctx context.Context, h abi.Handle, name []byte) ([]byte, error) {
+	f.rlock()
+	defer f.runlock()
+	n, err := f.get(ctx, h)
 	if err != nil {
+		return nil, err
+	}
+	if err := f.warmXattrs(ctx, n); err != nil {
 		return nil, err
 	}
 	i, ok := n.findXattr(string(name))
@@ -126,10 +130,13 @@ func (f *FS) Getxattr(_ context.Context, h abi.Handle, name []byte) ([]byte, err
 }
 
 // Listxattr is the names in order, each ended by NUL.
-func (f *FS) Listxattr(_ context.Context, h abi.Handle) ([]byte, error) {
-	f.mu.RLock()
-	defer f.mu.RUnlock()
-	n, err := f.get(h)
+func (f *FS) Listxattr(ctx context.Context, h abi.Handle) ([]byte, error) {
+	f.rlock()
+	defer f.runlock()
+	n, err := f.get(ctx, h)
+	if err == nil {
+		err = f.warmXattrs(ctx, n)
+	}
 	if err != nil || n.extra == nil {
 		return nil, err
 	}
@@ -142,7 +149,7 @@ func (f *FS) Listxattr(_ context.Context, h abi.Handle) ([]byte, error) {
 
 // Setxattr sets an extended attribute. EEXIST and ENOATTR by the flags, E2BIG
 // for a value over 64 KiB, ENAMETOOLONG for a name over 255 bytes, ENOSPC.
-func (f *FS) Setxattr(_ context.Context, req vfsops.SetxattrReq) error {
+func (f *FS) Setxattr(ctx context.Context, req vfsops.SetxattrReq) error {
 	name := string(req.Name)
 	switch {
 	case name == "" || strings.IndexByte(name, 0) >= 0,
@@ -156,8 +163,11 @@ func (f *FS) Setxattr(_ context.Context, req vfsops.SetxattrReq) error {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	n, err := f.get(req.Node)
+	n, err := f.get(ctx, req.Node)
 	if err != nil {
+		return err
+	}
+	if err := f.warmXattrs(ctx, n); err != nil {
 		return err
 	}
 	i, found := n.findXattr(name)
@@ -185,31 +195,49 @@ func (f *FS) Setxattr(_ context.Context, req vfsops.SetxattrReq) error {
 	if more > 0 && f.xbytes+more > f.opt.pages*abi.PageSize {
 		return abi.ENOSPC
 	}
-	f.xbytes += more
+	e := n.ext()
 	if found {
-		n.extra.xattrs[i] = x
+		e.xattrs[i] = x
 	} else {
-		e := n.ext()
 		e.xattrs = slices.Insert(e.xattrs, i, x)
 	}
+	f.changeXattr(n, name, more)
 	n.ctime = req.Op.Now
 	return nil
 }
 
 // Removexattr removes an extended attribute; ENOATTR.
-func (f *FS) Removexattr(_ context.Context, op vfsops.Op, h abi.Handle, name []byte) error {
+func (f *FS) Removexattr(ctx context.Context, op vfsops.Op, h abi.Handle, name []byte) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	n, err := f.get(h)
+	n, err := f.get(ctx, h)
 	if err != nil {
+		return err
+	}
+	if err := f.warmXattrs(ctx, n); err != nil {
 		return err
 	}
 	i, ok := n.findXattr(string(name))
 	if !ok {
 		return abi.ENOATTR
 	}
-	f.xbytes -= n.extra.xattrs[i].cost()
+	f.changeXattr(n, string(name), -n.extra.xattrs[i].cost())
 	n.extra.xattrs = slices.Delete(n.extra.xattrs, i, i+1)
 	n.ctime = op.Now
 	return nil
+}
+
+// changeXattr counts more bytes of an extended attribute, and notes that it has
+// changed.
+func (f *FS) changeXattr(n *node, name string, more int64) {
+	f.xbytes += more
+	n.extra.xcost += more
+	if f.st == nil {
+		return
+	}
+	f.mark(n)
+	if n.extra.xchanged == nil {
+		n.extra.xchanged = make(map[string]struct{})
+	}
+	n.extra.xchanged[name] = struct{}{}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync"
 
+	"github.com/rumpus-kernel/rumpus/modapi"
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
 	"github.com/rumpus-kernel/rumpus/modapi/vfsops"
 )
@@ -12,8 +13,12 @@ import (
 type FS struct {
 	fsid abi.Fsid
 	opt  options
-	mod  *Module // nil in tests of the FS alone
-	root *node   // always there
+	mod  *Module      // nil in tests of the FS alone
+	root *node        // always there
+	st   modapi.Store // nil: nothing is kept for another process
+	lazy bool         // what is not here may be in the Store
+
+	ckptMu sync.Mutex // one Checkpoint at a time; before mu
 
 	mu       sync.RWMutex
 	nodes    map[abi.Fileid]*node
@@ -21,6 +26,15 @@ type FS struct {
 	names    int64      // names in use, the root's included; limit opt.nodes
 	reserved int64      // pages granted to the kernel
 	xbytes   int64      // bytes of extended attributes
+	live     int64      // nodes, those in the Store only included
+	ahead    int        // nodes to read at a time
+	aheadEnd abi.Fileid // behind those read last
+
+	// What the next checkpoint has to write: nodes that changed, in the order
+	// they did, ghosts of them gone since; and those that went and have records.
+	dirty  []*node
+	ghosts int
+	dead   map[abi.Fileid]*node
 }
 
 var (
@@ -38,12 +52,31 @@ var (
 	_ vfsops.Reserver   = (*FS)(nil)
 )
 
-func newFS(id abi.Fsid, o options, now abi.Timespec) *FS {
-	f := &FS{fsid: id, opt: o, nodes: make(map[abi.Fileid]*node), next: rootID}
+// newFS makes an empty mount; st, which is empty too, may be nil.
+func newFS(id abi.Fsid, o options, now abi.Timespec, st modapi.Store) *FS {
+	f := &FS{fsid: id, opt: o, nodes: make(map[abi.Fileid]*node), next: rootID, st: st}
 	// Cannot fail: there is nothing yet that an id could collide with.
-	f.root, _ = f.newNode(&vfsops.Op{Now: now}, abi.VDIR, o.mode, o.uid, o.gid)
+	f.root, _ = f.newNode(context.Background(), &vfsops.Op{Now: now}, abi.VDIR, o.mode, o.uid, o.gid)
 	f.names = 1
 	return f
+}
+
+// rlock locks for an operation that changes nothing: shared, unless it may have
+// to read from the Store.
+func (f *FS) rlock() {
+	if f.lazy {
+		f.mu.Lock()
+	} else {
+		f.mu.RLock()
+	}
+}
+
+func (f *FS) runlock() {
+	if f.lazy {
+		f.mu.Unlock()
+	} else {
+		f.mu.RUnlock()
+	}
 }
 
 // Root is the root directory.
@@ -55,13 +88,13 @@ func (f *FS) Root(context.Context) (vfsops.Entry, error) {
 
 // Lookup walks names from a directory. ESTALE and ENOTDIR for the start,
 // EINVAL for no or too many names.
-func (f *FS) Lookup(_ context.Context, req vfsops.LookupReq) (vfsops.LookupRes, error) {
+func (f *FS) Lookup(ctx context.Context, req vfsops.LookupReq) (vfsops.LookupRes, error) {
 	if len(req.Names) == 0 || len(req.Names) > vfsops.MaxNames {
 		return vfsops.LookupRes{}, abi.EINVAL
 	}
-	f.mu.RLock()
-	defer f.mu.RUnlock()
-	n, err := f.getDir(req.Start)
+	f.rlock()
+	defer f.runlock()
+	n, err := f.getDir(ctx, req.Start)
 	if err != nil {
 		return vfsops.LookupRes{}, err
 	}
@@ -69,6 +102,9 @@ func (f *FS) Lookup(_ context.Context, req vfsops.LookupReq) (vfsops.LookupRes, 
 	for _, name := range req.Names {
 		if n.dir == nil {
 			break
+		}
+		if err := f.warm(ctx, n); err != nil {
+			return vfsops.LookupRes{}, err
 		}
 		e := n.dir.find(name)
 		if e == nil {
@@ -78,17 +114,19 @@ func (f *FS) Lookup(_ context.Context, req vfsops.LookupReq) (vfsops.LookupRes, 
 			}
 			break
 		}
-		n = e.node
+		if n, err = f.nodeOf(ctx, e); err != nil {
+			return vfsops.LookupRes{}, err
+		}
 		res.Trace = append(res.Trace, f.entry(n))
 	}
 	return res, nil
 }
 
 // Getattr answers the attributes of a node.
-func (f *FS) Getattr(_ context.Context, h abi.Handle) (abi.Vattr, error) {
-	f.mu.RLock()
-	defer f.mu.RUnlock()
-	n, err := f.get(h)
+func (f *FS) Getattr(ctx context.Context, h abi.Handle) (abi.Vattr, error) {
+	f.rlock()
+	defer f.runlock()
+	n, err := f.get(ctx, h)
 	if err != nil {
 		return abi.Vattr{}, err
 	}
@@ -97,10 +135,10 @@ func (f *FS) Getattr(_ context.Context, h abi.Handle) (abi.Vattr, error) {
 
 // Readdir lists a directory. EINVAL if not even one entry fits in req.Max.
 func (f *FS) Readdir(ctx context.Context, req vfsops.ReaddirReq) (vfsops.ReaddirRes, error) {
-	f.mu.RLock()
-	defer f.mu.RUnlock()
+	f.rlock()
+	defer f.runlock()
 	var res vfsops.ReaddirRes
-	n, err := f.getDir(req.Dir)
+	n, err := f.getDir(ctx, req.Dir)
 	if err != nil {
 		return res, err
 	}
@@ -111,7 +149,7 @@ func (f *FS) Readdir(ctx context.Context, req vfsops.ReaddirReq) (vfsops.Readdir
 		if i&4095 == 4095 && ctx.Err() != nil {
 			return vfsops.ReaddirRes{}, ctx.Err()
 		}
-		if e.node == nil {
+		if e.id == 0 {
 			continue
 		}
 		room -= 24 + len(e.name)
@@ -122,7 +160,7 @@ func (f *FS) Readdir(ctx context.Context, req vfsops.ReaddirReq) (vfsops.Readdir
 			return res, nil
 		}
 		res.Entries = append(res.Entries, abi.Dirent{
-			Fileid: e.node.fileid, Cookie: e.cookie, Type: e.node.typ, Name: e.name,
+			Fileid: e.id, Cookie: e.cookie, Type: e.typ, Name: e.name,
 		})
 	}
 	res.EOF = true
@@ -151,7 +189,8 @@ func (f *FS) Statvfs(context.Context) (abi.Statvfs, error) {
 func (f *FS) Unmount(context.Context) error {
 	f.mu.Lock()
 	f.nodes = map[abi.Fileid]*node{} // handles are ESTALE from here on
-	f.reserved, f.xbytes = 0, 0
+	f.reserved, f.xbytes, f.live, f.next = 0, 0, 0, 1
+	f.dirty, f.dead = nil, nil
 	f.mu.Unlock()
 	if f.mod != nil {
 		f.mod.unmounted(f)
@@ -180,23 +219,24 @@ func (f *FS) Reserve(_ context.Context, pages int64) (int64, error) {
 }
 
 // Pin keeps a node alive without a name.
-func (f *FS) Pin(_ context.Context, h abi.Handle) error {
+func (f *FS) Pin(ctx context.Context, h abi.Handle) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	n, err := f.get(h)
+	n, err := f.get(ctx, h)
 	if err != nil {
 		return err
 	}
 	n.pins++
+	f.mark(n)
 	return nil
 }
 
 // Unpin undoes Pin; the node is gone with the last if it has no name. EINVAL
 // if there is no pin.
-func (f *FS) Unpin(_ context.Context, h abi.Handle) error {
+func (f *FS) Unpin(ctx context.Context, h abi.Handle) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	n, err := f.get(h)
+	n, err := f.get(ctx, h)
 	if err != nil {
 		return err
 	}
@@ -204,6 +244,7 @@ func (f *FS) Unpin(_ context.Context, h abi.Handle) error {
 		return abi.EINVAL
 	}
 	n.pins--
+	f.mark(n)
 	f.gone(n)
 	return nil
 }

@@ -49,12 +49,13 @@ import (
 )
 
 // Caps are the capabilities that the type declares.
-const Caps = vfsops.CapSole | vfsops.CapKpages | vfsops.CapXattr | vfsops.CapFixedids
+const Caps = vfsops.CapSole | vfsops.CapKpages | vfsops.CapXattr | vfsops.CapFixedids | vfsops.CapCheckpoint
 
 // Module is the module "tmpfs". It is an FSType as well.
 type Module struct {
 	mu     sync.Mutex
 	mounts map[abi.Fsid]*FS
+	k      modapi.Kernel // nil before Init
 }
 
 var (
@@ -76,6 +77,9 @@ func (m *Module) Info() modapi.Info {
 
 // Init attaches the type "tmpfs". The module takes no properties.
 func (m *Module) Init(_ context.Context, k modapi.Kernel, _ modapi.Reason, _ modapi.Props) error {
+	m.mu.Lock()
+	m.k = k
+	m.mu.Unlock()
 	return k.AttachFS("tmpfs", m, Caps)
 }
 
@@ -93,19 +97,19 @@ func (m *Module) Fini(context.Context) error {
 func (m *Module) Stat(context.Context) (string, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	nodes, pages := 0, int64(0)
+	var nodes, pages int64
 	for _, f := range m.mounts {
 		f.mu.RLock()
-		nodes += len(f.nodes)
+		nodes += f.live
 		pages += f.reserved
 		f.mu.RUnlock()
 	}
 	return fmt.Sprintf("%d mounts, %d nodes, %d pages", len(m.mounts), nodes, pages), nil
 }
 
-// Mount makes an empty file system. The source is of no importance. EINVAL
+// Mount makes a file system, empty or as it was at a checkpoint. The source is of no importance. EINVAL
 // for an option it does not know or cannot read, EEXIST if req.Fsid is in use.
-func (m *Module) Mount(_ context.Context, req *vfsops.MountReq) (vfsops.FS, error) {
+func (m *Module) Mount(ctx context.Context, req *vfsops.MountReq) (vfsops.FS, error) {
 	o, err := parseOptions(req.Options)
 	if err != nil {
 		return nil, fmt.Errorf("tmpfs: %w", err)
@@ -115,7 +119,21 @@ func (m *Module) Mount(_ context.Context, req *vfsops.MountReq) (vfsops.FS, erro
 	if m.mounts[req.Fsid] != nil {
 		return nil, fmt.Errorf("tmpfs: file system %d is mounted already: %w", req.Fsid, abi.EEXIST)
 	}
-	f := newFS(req.Fsid, o, req.Op.Now)
+	var st modapi.Store
+	if m.k != nil {
+		st = m.k.Store(req.Fsid)
+	}
+	var f *FS
+	switch {
+	case req.Seq == 0:
+		f = newFS(req.Fsid, o, req.Op.Now, st)
+	case st == nil:
+		return nil, fmt.Errorf("tmpfs: mount of mutator %d without a store: %w", req.Seq, abi.ENXIO)
+	default:
+		if f, err = restore(ctx, req.Fsid, o, st, req.Seq); err != nil {
+			return nil, err
+		}
+	}
 	f.mod = m
 	m.mounts[req.Fsid] = f
 	return f, nil

@@ -1,6 +1,7 @@
 package tmpfs
 
 import (
+	"context"
 	"fmt"
 	"math"
 
@@ -19,6 +20,8 @@ type node struct {
 	flags  uint32
 	pins   uint32
 	typ    abi.VType
+	stored bool  // the Store has records of it, perhaps
+	dirty  bool  // it is in FS.dirty
 	size   int64 // regular files and symbolic links; directories count entries
 	atime  abi.Timespec
 	mtime  abi.Timespec
@@ -33,6 +36,10 @@ type extra struct {
 	target string // symbolic links
 	rdev   abi.Dev
 	xattrs []xattr // in order of name
+	xcost  int64   // of all of them, see xattr.cost
+	xcold  bool    // they are in the Store only
+	// Names of those that have changed since the last checkpoint.
+	xchanged map[string]struct{}
 }
 
 // rootID is the root directory's fileid, as UFS has it.
@@ -117,27 +124,38 @@ func (f *FS) entry(n *node) (e vfsops.Entry) {
 
 // get finds the node of a handle; ESTALE if it is gone.
 //
-// Preconditions: f.mu is held, shared at least.
-func (f *FS) get(h abi.Handle) (*node, error) {
+// Preconditions: f.mu is held, at least as by rlock.
+func (f *FS) get(ctx context.Context, h abi.Handle) (*node, error) {
 	n := f.nodes[h.File]
+	if n == nil && f.lazy {
+		var err error
+		if n, err = f.byID(ctx, h.File); err != nil {
+			return nil, err
+		}
+	}
 	if n == nil || n.gen != h.Gen || h.FS != f.fsid {
 		return nil, fmt.Errorf("tmpfs: %v: %w", h, abi.ESTALE)
 	}
 	return n, nil
 }
 
-// getDir is get for directories; ENOTDIR for anything else.
-func (f *FS) getDir(h abi.Handle) (*node, error) {
-	n, err := f.get(h)
-	if err == nil && n.dir == nil {
+// getDir is get for directories, with their entries; ENOTDIR for anything else.
+func (f *FS) getDir(ctx context.Context, h abi.Handle) (*node, error) {
+	n, err := f.get(ctx, h)
+	switch {
+	case err != nil:
+		return nil, err
+	case n.dir == nil:
 		return nil, abi.ENOTDIR
+	case n.dir.cold > 0:
+		return n, f.warm(ctx, n)
 	}
-	return n, err
+	return n, nil
 }
 
 // getLiveDir is getDir for one that takes entries; ENOENT if it was removed.
-func (f *FS) getLiveDir(h abi.Handle) (*node, error) {
-	n, err := f.getDir(h)
+func (f *FS) getLiveDir(ctx context.Context, h abi.Handle) (*node, error) {
+	n, err := f.getDir(ctx, h)
 	if err == nil && n.nlink == 0 {
 		return nil, abi.ENOENT
 	}
@@ -148,9 +166,13 @@ func (f *FS) getLiveDir(h abi.Handle) (*node, error) {
 // along, or the next. Own ids are never used twice, so their generation is 1.
 //
 // Preconditions: f.mu is held.
-func (f *FS) newID(op *vfsops.Op) (abi.Fileid, abi.Gen, error) {
+func (f *FS) newID(ctx context.Context, op *vfsops.Op) (abi.Fileid, abi.Gen, error) {
 	if id := op.Fileid; id != 0 {
-		if f.nodes[id] != nil {
+		n, err := f.byID(ctx, id)
+		if err != nil {
+			return 0, 0, err
+		}
+		if n != nil {
 			return 0, 0, fmt.Errorf("tmpfs: replay gives fileid %d, which is in use: %w", id, abi.EINVAL)
 		}
 		return id, max(op.Gen, 1), nil
@@ -164,8 +186,8 @@ func (f *FS) newID(op *vfsops.Op) (abi.Fileid, abi.Gen, error) {
 // newNode makes a node without a name. It counts against the mount's nodes.
 //
 // Preconditions: f.mu is held; f.roomForName said yes.
-func (f *FS) newNode(op *vfsops.Op, t abi.VType, mode, uid, gid uint32) (*node, error) {
-	id, gen, err := f.newID(op)
+func (f *FS) newNode(ctx context.Context, op *vfsops.Op, t abi.VType, mode, uid, gid uint32) (*node, error) {
+	id, gen, err := f.newID(ctx, op)
 	if err != nil {
 		return nil, err
 	}
@@ -178,6 +200,8 @@ func (f *FS) newNode(op *vfsops.Op, t abi.VType, mode, uid, gid uint32) (*node, 
 		n.dir, n.nlink = &dir{}, 2
 	}
 	f.nodes[id] = n
+	f.live++
+	f.mark(n)
 	if id >= f.next {
 		f.next = id + 1 // 0 after the very last: newID says ENOSPC
 	}
@@ -188,13 +212,16 @@ func (f *FS) newNode(op *vfsops.Op, t abi.VType, mode, uid, gid uint32) (*node, 
 //
 // Preconditions: f.mu is held.
 func (f *FS) gone(n *node) {
-	if n.nlink > 0 || n.pins > 0 {
+	if !n.isGone() {
 		return
 	}
 	delete(f.nodes, n.fileid)
+	f.live--
 	if n.extra != nil {
-		for _, x := range n.extra.xattrs {
-			f.xbytes -= x.cost()
-		}
+		f.xbytes -= n.extra.xcost
 	}
+	f.bury(n)
 }
+
+// isGone reports whether nothing keeps n.
+func (n *node) isGone() bool { return n.nlink == 0 && n.pins == 0 }

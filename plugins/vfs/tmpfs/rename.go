@@ -12,7 +12,7 @@ import (
 // thought, ENOTEMPTY, EISDIR, ENOTDIR, EMLINK, EINVAL for another flag.
 //
 // That a directory does not move below itself has been seen to by the kernel.
-func (f *FS) Rename(_ context.Context, req vfsops.RenameReq) (m vfsops.Mutated, err error) {
+func (f *FS) Rename(ctx context.Context, req vfsops.RenameReq) (m vfsops.Mutated, err error) {
 	if err := checkName(req.TName); err != nil {
 		return m, err
 	}
@@ -21,19 +21,24 @@ func (f *FS) Rename(_ context.Context, req vfsops.RenameReq) (m vfsops.Mutated, 
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	fd, err := f.getDir(req.FDir)
+	fd, err := f.getDir(ctx, req.FDir)
 	if err != nil {
 		return m, err
 	}
-	td, err := f.getLiveDir(req.TDir)
+	td, err := f.getLiveDir(ctx, req.TDir)
 	if err != nil {
 		return m, err
 	}
-	fe, err := f.findVictim(fd, req.FName, req.From)
+	fe, err := f.findVictim(ctx, fd, req.FName, req.From)
 	if err != nil {
 		return m, err
 	}
 	te := td.dir.find(req.TName)
+	if te != nil {
+		if _, err := f.nodeOf(ctx, te); err != nil {
+			return m, err
+		}
+	}
 	switch {
 	case te == nil && !req.To.IsZero(), te != nil && f.handle(te.node) != req.To:
 		return m, abi.ESTALE
@@ -94,7 +99,8 @@ func (f *FS) move(fd, td *node, fe, te *dirent, name string, now abi.Timespec) e
 	f.delName(fd, fe, now)
 	if te != nil {
 		v := te.node
-		te.node = n // keeps its cookie: the name stays in the directory
+		te.lead(n) // keeps its cookie: the name stays in the directory
+		f.changed(td, te)
 		if v.dir != nil {
 			td.nlink--
 		}
@@ -104,6 +110,7 @@ func (f *FS) move(fd, td *node, fe, te *dirent, name string, now abi.Timespec) e
 		f.addName(td, name, n, now)
 	}
 	n.ctime = now
+	f.mark(n)
 	return nil
 }
 
@@ -124,8 +131,13 @@ func (f *FS) exchange(fd, td *node, fe, te *dirent, now abi.Timespec) error {
 		from.nlink--
 		to.nlink++
 	}
-	fe.node, te.node = b, a
+	fe.lead(b)
+	te.lead(a)
+	f.changed(fd, fe)
+	f.changed(td, te)
 	a.ctime, b.ctime = now, now
+	f.mark(a)
+	f.mark(b)
 	fd.touch(now)
 	td.touch(now)
 	return nil
