@@ -7,14 +7,14 @@ import (
 	"github.com/rumpus-kernel/rumpus/modapi/vfsops"
 )
 
-// refresh takes attributes from an answer of the file system into v. What the
-// vnode has as the truth wins unless it was not valid, or with nocache if no
-// mutator has begun since b was asked.
-func (v *Vnode) refresh(b *binding, va *abi.Vattr, fresh bool, asked nameStamp) {
+// refresh takes attributes from an answer of the file system into v, unless a
+// mutator may have overtaken it (see vget). What the vnode has as the truth wins
+// but with nocache.
+func (v *Vnode) refresh(b *binding, va *abi.Vattr, asked nameStamp) {
 	v.amu.Lock()
-	if (!v.valid || v.m.nocache && v.m.unchanged(asked)) && v.m.current(b) {
+	if (!v.valid || v.m.nocache && asked.at) && v.m.fresh(asked) && v.m.current(b) {
 		v.mergeLocked(va)
-		v.setValidLocked(fresh && v.m.sole())
+		v.setValidLocked(v.m.sole())
 	}
 	v.amu.Unlock()
 }
@@ -75,22 +75,27 @@ func (v *Vnode) searchable() *abi.Vattr {
 
 // mergeLocked replaces all fields but those that are newer here.
 func (v *Vnode) mergeLocked(va *abi.Vattr) {
-	old := v.va
-	v.va = *va
+	got := *va
+	v.newerLocked(&got)
+	v.va = got
+}
+
+// newerLocked puts in the fields that are newer here than in the file system.
+func (v *Vnode) newerLocked(va *abi.Vattr) {
 	if v.dirty&abi.SetSize != 0 {
-		v.va.Size = old.Size
+		va.Size = v.va.Size
 	}
 	if v.dirty&abi.SetMtime != 0 {
-		v.va.Mtime = old.Mtime
+		va.Mtime = v.va.Mtime
 	}
 	if v.dirty&abi.SetAtime != 0 {
-		v.va.Atime = old.Atime
+		va.Atime = v.va.Atime
 	}
-	if v.dirty&abi.SetCtime != 0 && v.va.Ctime.Before(old.Ctime) {
-		v.va.Ctime = old.Ctime
+	if v.dirty&abi.SetCtime != 0 && va.Ctime.Before(v.va.Ctime) {
+		va.Ctime = v.va.Ctime
 	}
 	if v.dirty&abi.SetMode != 0 {
-		v.va.Mode = old.Mode
+		va.Mode = v.va.Mode
 	}
 }
 
@@ -124,14 +129,23 @@ func (v *Vnode) getattr(ctx context.Context, va *abi.Vattr) error {
 }
 
 // getattrWalked is getattr behind nameiAttr: what that walk has brought is not
-// asked for again.
-func (v *Vnode) getattrWalked(ctx context.Context, va *abi.Vattr, brought bool) error {
-	if !brought {
+// asked for again. It is that walk's own answer, not the vnode's last known
+// attributes: those can be of somebody who asked before and came back after.
+func (v *Vnode) getattrWalked(ctx context.Context, va *abi.Vattr, got *walked) error {
+	if !got.ok {
 		return v.getattr(ctx, va)
 	}
-	v.amu.Lock()
-	*va = v.va
-	v.amu.Unlock()
+	*va = got.va
+	if v.m.sole() {
+		// What is newer here may have been written back since.
+		v.amu.Lock()
+		v.newerLocked(va)
+		ok := v.m.unchanged(got.asked)
+		v.amu.Unlock()
+		if !ok {
+			return v.getattr(ctx, va)
+		}
+	}
 	v.fixBytes(va)
 	return v.err()
 }

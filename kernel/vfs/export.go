@@ -100,7 +100,7 @@ func (v *Vnode) Fsync(ctx context.Context, c *abi.Caller, dataOnly bool) error {
 func (fs *VFS) OpenVnode(ctx context.Context, c *abi.Caller, v *Vnode, flags int) (*file.File, error) {
 	fs.cnt.opens.Inc()
 	v.hold()
-	f, err := fs.openVnode(ctx, c, v, flags, false, false)
+	f, err := fs.openVnode(ctx, c, v, flags, false, &walked{})
 	if err != nil {
 		v.put()
 	}

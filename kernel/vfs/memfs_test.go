@@ -32,6 +32,7 @@ type memFS struct {
 	order   string // what came out of order
 	calls   map[string]int
 	hook    func(op string) error
+	late    func() // delays the answer of a Lookup
 	freed   []abi.Handle
 }
 
@@ -124,6 +125,17 @@ func (f *memFS) entry(n *memNode) vfsops.Entry {
 func (f *memFS) Root(context.Context) (vfsops.Entry, error) { return f.entry(f.root), nil }
 
 func (f *memFS) Lookup(_ context.Context, req vfsops.LookupReq) (res vfsops.LookupRes, err error) {
+	res, err = f.lookup(req)
+	f.mu.Lock()
+	late := f.late
+	f.mu.Unlock()
+	if late != nil {
+		late()
+	}
+	return res, err
+}
+
+func (f *memFS) lookup(req vfsops.LookupReq) (res vfsops.LookupRes, err error) {
 	ns, err := f.in("lookup", req.Start)
 	defer f.mu.Unlock()
 	if err != nil {

@@ -240,10 +240,12 @@ func (nc *nameCache) purge() {
 	}
 }
 
-// nameStamp is the state of a mount's mutators at a moment.
+// nameStamp is the state of a mount's mutators at a moment; the zero one is for
+// what a mutator itself answers.
 type nameStamp struct {
 	n  uint64
-	ok bool
+	at bool // there is a moment
+	ok bool // no mutator ran then
 }
 
 // stamp is taken before asking for several names; unchanged says afterwards
@@ -251,10 +253,13 @@ type nameStamp struct {
 func (m *Mount) stamp() nameStamp {
 	f := m.finished.Load()
 	s := m.started.Load()
-	return nameStamp{s, s == f}
+	return nameStamp{s, true, s == f}
 }
 
 func (m *Mount) unchanged(s nameStamp) bool { return s.ok && m.started.Load() == s.n }
+
+// fresh is unchanged, and true of what a mutator answers.
+func (m *Mount) fresh(s nameStamp) bool { return !s.at || m.unchanged(s) }
 
 // begin and end bracket a mutator, the update of the caches included.
 func (m *Mount) begin() { m.started.Add(1) }

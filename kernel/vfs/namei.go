@@ -36,7 +36,9 @@ type walker struct {
 	last  string // wantParent: the last component, "" for the root itself
 	slash bool   // wantParent: slashes follow it
 
-	brought bool // the file system has just answered cur's attributes
+	brought bool // the file system has just answered cur's attributes:
+	told    abi.Vattr
+	asked   nameStamp
 
 	va    abi.Vattr // scratch
 	names [vfsops.MaxNames][]byte
@@ -57,11 +59,19 @@ func (fs *VFS) namei(ctx context.Context, w Where, path string, mode walkMode) (
 	return v, err
 }
 
-// nameiAttr is namei for who wants the attributes at once: ok says that this
-// walk has just brought those that the vnode has, though nobody may cache them.
-func (fs *VFS) nameiAttr(ctx context.Context, w Where, path string, mode walkMode) (v *Vnode, ok bool, err error) {
-	v, _, _, err = fs.walk(ctx, &w, path, mode, &ok)
-	return v, ok, err
+// walked are attributes that a walk has just brought, though nobody may cache
+// them, and when it asked for them.
+type walked struct {
+	ok    bool
+	va    abi.Vattr
+	asked nameStamp
+}
+
+// nameiAttr is namei for who wants the attributes at once: got are those that
+// this walk has brought, if it has.
+func (fs *VFS) nameiAttr(ctx context.Context, w Where, path string, mode walkMode, got *walked) (*Vnode, error) {
+	v, _, _, err := fs.walk(ctx, &w, path, mode, got)
+	return v, err
 }
 
 // nameiParent finds the directory of a path's last component.
@@ -69,7 +79,7 @@ func (fs *VFS) nameiParent(ctx context.Context, w *Where, path string) (dir *Vno
 	return fs.walk(ctx, w, path, wantParent, nil)
 }
 
-func (fs *VFS) walk(ctx context.Context, w *Where, path string, mode walkMode, brought *bool) (v *Vnode, last string, slash bool, err error) {
+func (fs *VFS) walk(ctx context.Context, w *Where, path string, mode walkMode, got *walked) (v *Vnode, last string, slash bool, err error) {
 	if !fs.available.Load() {
 		return nil, "", false, errUnavailable
 	}
@@ -114,8 +124,10 @@ func (fs *VFS) walk(ctx context.Context, w *Where, path string, mode walkMode, b
 	}
 	if err == nil {
 		v, last, slash = wk.cur, wk.last, wk.slash
-		if brought != nil {
-			*brought = wk.brought
+		if got != nil {
+			if got.ok = wk.brought; got.ok {
+				got.va, got.asked = wk.told, wk.asked
+			}
 		}
 	}
 	if wk.hits > 0 {
@@ -426,7 +438,9 @@ func (w *walker) ask(rest string, mode walkMode) (string, error) {
 			return after, nil
 		}
 		if i++; i == len(names) {
-			w.brought = !b.sole() || m.nocache && still() // a sole mount's are cached
+			if w.brought = !b.sole() || m.nocache; w.brought { // else they are cached
+				w.told, w.asked = res.Trace[i-1].Vattr, stamp
+			}
 			m.reclaimMu.RUnlock()
 			return after, nil
 		}
@@ -464,7 +478,7 @@ func (w *walker) enter(b *binding, dir *Vnode, name string, e *vfsops.Entry, ask
 		m.vfs.o.Log.Error("file system answered its root as a child", "mount", m.dir, "name", name)
 		return nil, abi.EIO
 	}
-	v, err := m.vget(b, e, m.unchanged(asked), asked)
+	v, err := m.vget(b, e, asked)
 	if err != nil {
 		return nil, err
 	}

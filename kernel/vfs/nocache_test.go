@@ -3,6 +3,7 @@ package vfs
 import (
 	"context"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/rumpus-kernel/rumpus/kernel/file"
@@ -187,6 +188,75 @@ func TestNocacheSizes(t *testing.T) {
 					t.Fatalf("byte %d is %d", i, c)
 				}
 			}
+		})
+	}
+}
+
+// TestOvertaken holds an answer of the file system back until the file has
+// grown: it must not become what the kernel knows of the file, nor what somebody
+// is told who asked later.
+func TestOvertaken(t *testing.T) {
+	for _, v := range variants {
+		if !v.nocache() && v.name != "shared" {
+			continue // what is cached is not asked for
+		}
+		t.Run(v.name, func(t *testing.T) {
+			k := newKern(t, v, Options{})
+			k.write("/f", "1")
+			vn, err := k.namei(ctx, su(), "/f", followLink)
+			k.ok(err)
+			defer vn.put()
+			answered, goOn, done := make(chan struct{}), make(chan struct{}), make(chan struct{})
+			var held atomic.Bool
+			k.behind(func(f *memFS) {
+				f.late = func() {
+					if held.CompareAndSwap(false, true) {
+						close(answered)
+						<-goOn
+					}
+				}
+			})
+			go func() {
+				defer close(done)
+				k.Stat(ctx, su(), "/f", true)
+			}()
+			<-answered
+			f := k.open("/f", abi.O_WRONLY|abi.O_APPEND)
+			_, err = f.Ops.Write(ctx, abi.KernelCaller, f, []byte("23"), file.Cur)
+			k.ok(err)
+			k.ok(f.Release(ctx))
+			if st := k.stat("/f"); st.Size != 3 {
+				t.Errorf("size %d after 3 bytes", st.Size)
+			}
+			close(goOn)
+			<-done
+			if n := vn.size(); n != 3 {
+				t.Errorf("the vnode has size %d", n)
+			}
+			if st := k.stat("/f"); st.Size != 3 {
+				t.Errorf("size %d after 3 bytes", st.Size)
+			}
+			// Somebody whose answer is older comes back between a walk and its
+			// use: who walked has his own.
+			var got walked
+			w, err := k.nameiAttr(ctx, su(), "/f", followLink, &got)
+			k.ok(err)
+			defer w.put()
+			var va abi.Vattr
+			w.amu.Lock()
+			was := w.va
+			w.va.Mode = 0
+			w.amu.Unlock()
+			k.ok(w.getattrWalked(ctx, &va, &got))
+			if va.Mode != was.Mode {
+				t.Errorf("mode %o", va.Mode)
+			}
+			if !got.ok {
+				t.Error("the walk brought no attributes")
+			}
+			w.amu.Lock()
+			w.va = was
+			w.amu.Unlock()
 		})
 	}
 }

@@ -27,7 +27,8 @@ func (fs *VFS) Open(ctx context.Context, w Where, path string, flags int, mode u
 	for try := 0; ; try++ {
 		var v *Vnode
 		var err error
-		made, brought := false, false
+		made := false
+		var got walked
 		if flags&abi.O_CREAT != 0 {
 			v, made, err = fs.openCreate(ctx, w, path, flags, mode)
 		} else {
@@ -35,12 +36,12 @@ func (fs *VFS) Open(ctx context.Context, w Where, path string, flags int, mode u
 			if flags&abi.O_NOFOLLOW != 0 {
 				m = noFollow
 			}
-			v, brought, err = fs.nameiAttr(ctx, w, path, m)
+			v, err = fs.nameiAttr(ctx, w, path, m, &got)
 		}
 		if err != nil {
 			return nil, err
 		}
-		f, err := fs.openVnode(ctx, w.Caller, v, flags, made, brought)
+		f, err := fs.openVnode(ctx, w.Caller, v, flags, made, &got)
 		if err == nil {
 			return f, nil
 		}
@@ -126,8 +127,8 @@ func (fs *VFS) openCreate(ctx context.Context, w Where, path string, flags int, 
 }
 
 // openVnode makes a file of v and takes over the reference on it if it
-// succeeds. made: it is new; brought: see nameiAttr.
-func (fs *VFS) openVnode(ctx context.Context, c *abi.Caller, v *Vnode, flags int, made, brought bool) (*file.File, error) {
+// succeeds. made: it is new; got: see nameiAttr.
+func (fs *VFS) openVnode(ctx context.Context, c *abi.Caller, v *Vnode, flags int, made bool, got *walked) (*file.File, error) {
 	write := flags&abi.O_ACCMODE != abi.O_RDONLY
 	switch v.typ {
 	case abi.VLNK:
@@ -150,7 +151,7 @@ func (fs *VFS) openVnode(ctx context.Context, c *abi.Caller, v *Vnode, flags int
 		return nil, abi.EFTYPE
 	}
 	if !made {
-		if err := fs.openAccess(ctx, c, v, flags, write, brought); err != nil {
+		if err := fs.openAccess(ctx, c, v, flags, write, got); err != nil {
 			return nil, err
 		}
 	}
@@ -212,11 +213,11 @@ const keepFlags = abi.O_ACCMODE | abi.O_NONBLOCK | abi.O_APPEND | abi.O_ASYNC | 
 	abi.O_DIRECT | abi.O_ALT_IO | abi.O_NOSIGPIPE | abi.O_SEARCH | abi.O_EXEC
 
 // openAccess authorises the open of an existing file.
-func (fs *VFS) openAccess(ctx context.Context, c *abi.Caller, v *Vnode, flags int, write, brought bool) error {
+func (fs *VFS) openAccess(ctx context.Context, c *abi.Caller, v *Vnode, flags int, write bool, got *walked) error {
 	wk := walkers.Get().(*walker)
 	defer walkers.Put(wk)
 	va := &wk.va
-	if err := v.getattrWalked(ctx, va, brought); err != nil {
+	if err := v.getattrWalked(ctx, va, got); err != nil {
 		return err
 	}
 	var want abi.AccMode

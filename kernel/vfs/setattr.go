@@ -53,13 +53,14 @@ func (fs *VFS) Stat(ctx context.Context, w Where, path string, follow bool) (st 
 	if follow {
 		mode = followLink
 	}
+	var got walked
 	for try := 0; ; try++ {
-		v, ok, err := fs.nameiAttr(ctx, w, path, mode)
+		v, err := fs.nameiAttr(ctx, w, path, mode, &got)
 		if err != nil {
 			return st, err
 		}
 		st.Dev = v.m.fsid
-		err = v.getattrWalked(ctx, &st.Vattr, ok)
+		err = v.getattrWalked(ctx, &st.Vattr, &got)
 		again := fs.again(v, err, try)
 		v.put()
 		if !again {

@@ -121,10 +121,9 @@ func (v *Vnode) kill(e abi.Errno) {
 func goodType(t abi.VType) bool { return t >= abi.VREG && t <= abi.VFIFO }
 
 // vget finds or makes the vnode of an entry that b answered, and takes a
-// reference. fresh says that no mutator can have overtaken the answer,
-// so that its attributes may be cached; asked is when b was asked, if that is
-// known. EIO for an entry that cannot be.
-func (m *Mount) vget(b *binding, e *vfsops.Entry, fresh bool, asked nameStamp) (*Vnode, error) {
+// reference. Its attributes may be cached if no mutator has begun since b was
+// asked. EIO for an entry that cannot be.
+func (m *Mount) vget(b *binding, e *vfsops.Entry, asked nameStamp) (*Vnode, error) {
 	va := &e.Vattr
 	if e.Handle.FS != m.fsid || e.Handle.File == 0 || e.Handle.File != va.Fileid || e.Handle.Gen != va.Gen || !goodType(va.Type) || va.Size < 0 {
 		m.vfs.o.Log.Error("file system answered an impossible entry", "mount", m.dir, "handle", e.Handle.String(), "type", va.Type.String())
@@ -144,11 +143,11 @@ func (m *Mount) vget(b *binding, e *vfsops.Entry, fresh bool, asked nameStamp) (
 			m.vfs.o.Log.Error("file changed its type", "mount", m.dir, "handle", e.Handle.String())
 			return nil, fmt.Errorf("handle %v changed its type: %w", e.Handle, abi.EIO)
 		}
-		v.refresh(b, va, fresh, asked)
+		v.refresh(b, va, asked)
 		return v, nil
 	}
 	v = m.newVnode(e)
-	v.valid = fresh && m.sole()
+	v.valid = m.sole() && m.fresh(asked)
 	m.vnodes[k] = v
 	if d := m.kdata[k]; d != nil {
 		v.data.Store(d)

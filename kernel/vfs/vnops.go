@@ -129,7 +129,7 @@ func (p *parentOp) creation(call func() (vfsops.Mutated, error)) (*Vnode, error)
 	if res.Node.Handle == m.root.handle() {
 		return nil, abi.EIO
 	}
-	v, err := m.vget(p.b, &res.Node, true, nameStamp{})
+	v, err := m.vget(p.b, &res.Node, nameStamp{})
 	if err != nil {
 		m.vfs.nc.remove(p.dir, p.name)
 		return nil, err
