@@ -257,7 +257,7 @@ func (w *walker) run(path string, mode walkMode) error {
 			w.last, w.slash = name, after != ""
 			return legalName(name)
 		}
-		if err := w.search(); err != nil {
+		if err := w.search(name); err != nil {
 			return err
 		}
 		var err error
@@ -302,8 +302,9 @@ func (w *walker) run(path string, mode walkMode) error {
 	}
 }
 
-// search authorises looking up a name in cur.
-func (w *walker) search() error {
+// search authorises looking up a name in cur. A directory that was removed has
+// none but ".".
+func (w *walker) search(name string) error {
 	v := w.cur
 	va := v.searchable()
 	if va == nil {
@@ -315,7 +316,7 @@ func (w *walker) search() error {
 		}
 		va = &w.va
 	}
-	if v.unlinked.Load() {
+	if v.unlinked.Load() && name != "." {
 		return abi.ENOENT
 	}
 	if err := v.err(); err != nil {

@@ -1,0 +1,2 @@
+// Package posixtest is a suite that judges file systems by POSIX.
+package posixtest
