@@ -3,6 +3,7 @@ package hostfs
 import (
 	"container/list"
 	"context"
+	"fmt"
 	"math"
 	"os"
 	"sync"
@@ -15,13 +16,15 @@ import (
 
 // FS is one mount.
 type FS struct {
-	fsid     abi.Fsid
-	opt      options
-	ids      idmap
-	mod      *Module // nil in tests of the FS alone
-	root     *node   // held for good
-	rootDev  uint64
-	maxNodes int
+	fsid       abi.Fsid
+	opt        options
+	uids, gids idmap
+	mod        *Module // nil in tests of the FS alone
+	root       *node   // held for good
+	rootDev    uint64
+	serverless bool // see there
+	lock       int  // descriptor with the lock of the option exclusive, or -1
+	maxNodes   int
 
 	mu      sync.Mutex
 	nodes   map[abi.Fileid]*node
@@ -51,7 +54,8 @@ var (
 )
 
 // newFS makes a mount of an open directory, whose descriptor it duplicates.
-// ENOTDIR for anything else.
+// ENOTDIR for anything else, ELOOP for one that a rumpus exports by FUSE, EBUSY
+// if another mount has it exclusively.
 func newFS(id abi.Fsid, dir *os.File, o options) (*FS, error) {
 	rc, err := dir.SyscallConn()
 	if err != nil {
@@ -64,6 +68,10 @@ func newFS(id abi.Fsid, dir *os.File, o options) (*FS, error) {
 	if derr != nil {
 		return nil, translate(derr)
 	}
+	if ownExport(fd) {
+		unix.Close(fd)
+		return nil, fmt.Errorf("the directory is exported by a rumpus: a call could wait for itself: %w", abi.ELOOP)
+	}
 	var st unix.Statx_t
 	if err := statFd(fd, &st); err != nil {
 		unix.Close(fd)
@@ -75,12 +83,21 @@ func newFS(id abi.Fsid, dir *os.File, o options) (*FS, error) {
 	}
 	f := &FS{
 		fsid: id, opt: o, maxNodes: maxNodes,
-		ids:   idmap{uint32(os.Getuid()), uint32(os.Getgid())},
+		uids:  idmap{uint32(os.Getuid()), o.uids, o.owner, o.uid},
+		gids:  idmap{uint32(os.Getgid()), o.gids, o.owner, o.gid},
 		nodes: make(map[abi.Fileid]*node), open: list.New(), idle: list.New(),
-		rootDev: keyOf(&st).dev,
+		rootDev: keyOf(&st).dev, serverless: serverless(fd), lock: -1,
 	}
-	f.root, err = f.intern(&st, fd, nil, "")
-	return f, err
+	if f.root, err = f.intern(&st, fd, nil, ""); err != nil {
+		return nil, err
+	}
+	if o.exclusive {
+		if err := f.lockRoot(); err != nil {
+			f.closeAll()
+			return nil, err
+		}
+	}
+	return f, nil
 }
 
 // hostReadOnly reports whether the host's mount is read-only.
@@ -99,11 +116,15 @@ func (f *FS) Root(context.Context) (vfsops.Entry, error) {
 // walk looks up one name in a held directory and holds what it leads to.
 func (f *FS) walk(d *node, dirfd int, name string) (*node, abi.Vattr, error) {
 	var st unix.Statx_t
-	if err := statName(dirfd, name, &st); err != nil {
-		return nil, abi.Vattr{}, translate(err)
-	}
+	var n *node
+	var err error
 	// A file that we have open needs no opening again.
-	n, err := f.intern(&st, -1, d, name)
+	if f.serverless {
+		if err := statName(dirfd, name, &st); err != nil {
+			return nil, abi.Vattr{}, translate(err)
+		}
+		n, err = f.intern(&st, -1, d, name)
+	}
 	if n == nil && err == nil {
 		var fd int
 		fd, err = openBeneath(dirfd, name, unix.O_PATH, 0)
@@ -333,6 +354,10 @@ func (f *FS) closeAll() {
 	var doomed []int
 	for _, n := range f.nodes {
 		doomed = f.closeLocked(n, doomed)
+	}
+	if f.lock >= 0 {
+		doomed = append(doomed, f.lock)
+		f.lock = -1
 	}
 	f.nodes = map[abi.Fileid]*node{}
 	f.open.Init()

@@ -143,7 +143,7 @@ func TestSpecialFiles(t *testing.T) {
 }
 
 func TestSetattr(t *testing.T) {
-	r := mount(t)
+	r := mount(t, "setid", "")
 	root := r.rootH()
 	f := r.file(root, "f", "12345")
 	l, err := r.Symlink(ctx, vfsops.SymlinkReq{CreateReq: r.req(root, "l"), Target: []byte("f")})

@@ -110,9 +110,15 @@ func statFd(fd int, st *unix.Statx_t) error {
 }
 
 // statName reads the attributes of what a name leads to, symbolic links not
-// followed.
+// followed. EXDEV for a directory on which something is mounted. Nobody is
+// asked for them: whoever serves the mount may be waiting for us. So they can
+// be old where the host's file system has a server, but not which file it is.
 func statName(dirfd int, name string, st *unix.Statx_t) error {
-	return retry(func() error { return unix.Statx(dirfd, name, statFlags, statMask, st) })
+	err := retry(func() error { return unix.Statx(dirfd, name, statFlags|unix.AT_STATX_DONT_SYNC, statMask, st) })
+	if err == nil && st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0 {
+		return unix.EXDEV
+	}
+	return err
 }
 
 // linuxDirent decodes the struct linux_dirent64 at the start of b and answers
@@ -187,21 +193,6 @@ func genOf(st *unix.Statx_t) abi.Gen {
 	return abi.Gen(max(uint32(st.Btime.Sec)<<12|st.Btime.Nsec>>18, 1))
 }
 
-// idmap swaps the user (group) that this process runs as with 0.
-type idmap struct {
-	uid, gid uint32
-}
-
-func swap(id, self uint32) uint32 {
-	switch id {
-	case 0:
-		return self
-	case self:
-		return 0
-	}
-	return id
-}
-
 func timespec(t unix.StatxTimestamp) abi.Timespec {
 	return abi.Timespec{Sec: t.Sec, Nsec: int32(t.Nsec)}
 }
@@ -220,7 +211,7 @@ var attrFlags = []struct {
 func (f *FS) vattr(st *unix.Statx_t) abi.Vattr {
 	v := abi.Vattr{
 		Type: abi.ModeType(uint32(st.Mode)), Mode: uint32(st.Mode) & abi.ALLPERMS,
-		Nlink: st.Nlink, Uid: swap(st.Uid, f.ids.uid), Gid: swap(st.Gid, f.ids.gid),
+		Nlink: st.Nlink, Uid: f.uids.in(st.Uid), Gid: f.gids.in(st.Gid),
 		Rdev: abi.NoDev, Size: int64(st.Size), Bytes: int64(st.Blocks) * 512, Blksize: st.Blksize,
 		Fileid: fileidOf(keyOf(st), f.rootDev), Gen: genOf(st),
 		Atime: timespec(st.Atime), Mtime: timespec(st.Mtime), Ctime: timespec(st.Ctime), Btime: timespec(st.Btime),

@@ -11,15 +11,27 @@
 // How it stays inside. Every step is one name below the descriptor of its
 // parent, by openat2 with RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS and
 // RESOLVE_NO_XDEV, never a path: a symbolic link is a node with a text, ".."
-// is never asked for, other mounts inside the directory are EXDEV. Nothing
-// goes through /proc. A directory that somebody moves out of the granted one
-// stays reachable to those who had it open, as with any Unix process.
+// is never asked for. Nothing goes through /proc. A directory that somebody
+// moves out of the granted one stays reachable to those who had it open, as with
+// any Unix process. Fifos, sockets and devices show their type and attributes
+// and are never opened here: what a fifo is, or a device, the kernel says.
+//
+// What is mounted inside the directory on the host, also if it comes while we
+// are, is not crossed: its name is listed, and EXDEV to everything else. (A root
+// host grants a mount of its own, in which nothing else is mounted: there the
+// directory below shows.) Nobody is asked about a mount on the way, for it may
+// be the one by which our own kernel is exported, and its server may be waiting
+// for us; a directory that lies on such a mount is no source (ELOOP).
 //
 // Others may change the same directory at any time, so the type is not sole:
 // the kernel caches nothing, and requests name what they mean: a name that
 // leads to another file than the kernel saw is ESTALE. Times are the host's.
 // Between checking a name and removing it lies a moment in which a stranger
-// can exchange it; Linux has no call that closes it.
+// can exchange it; Linux has no call that closes it. The option exclusive is the
+// operator's word that there are no strangers: only then can an operation that a
+// crash cut short be told from one that was never begun, by looking. It keeps
+// away other mounts with the option (EBUSY, by flock(2) on the directory), and
+// nobody else.
 //
 // # Owners
 //
@@ -27,6 +39,15 @@
 // as that user; the group likewise. So the super-user of the kernel owns what
 // the operator owns. A root process shows ids as they are. A file that cannot
 // be given to the uid asked for is not made (EPERM).
+//
+// The option uidmap says otherwise: ranges of the kernel's ids and the host's.
+// What is in none of them is shown as 32767 (nobody), and nothing can be given
+// to it. With the option owner all files are shown as one user's, and what is
+// made belongs to the user of this process.
+//
+// Set-id bits would let a user of the kernel make programs that run as somebody
+// else on the host. They are refused (EPERM) to files that do not have them,
+// without the option setid.
 //
 // # Descriptors
 //
@@ -53,12 +74,8 @@ import (
 	"fmt"
 	"os"
 	"path"
-	"slices"
-	"strconv"
 	"strings"
 	"sync"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/rumpus-kernel/rumpus/modapi"
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
@@ -108,65 +125,6 @@ func (m *Module) Fini(context.Context) error {
 		return fmt.Errorf("hostfs: %d mounted: %w", n, abi.EBUSY)
 	}
 	return nil
-}
-
-// options are the mount options after parsing.
-type options struct {
-	ro      bool
-	fds     int  // open descriptors
-	devices bool // device nodes may be made
-}
-
-// parseOptions reads the mount options; EINVAL names what is wrong.
-//
-//	ro        nothing is written: EROFS
-//	fds=N     descriptors kept open, 16 or more
-//	devices   device nodes may be made, as far as the host allows it
-func parseOptions(opts map[string]string) (options, error) {
-	o := options{fds: defaultFds()}
-	var names []string
-	for name := range opts {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	for _, name := range names {
-		val := opts[name]
-		var err error
-		switch name {
-		case "ro":
-			o.ro, err = boolOption(val)
-		case "devices":
-			o.devices, err = boolOption(val)
-		case "fds":
-			o.fds, err = strconv.Atoi(val)
-			if err == nil && o.fds < 16 {
-				err = abi.EINVAL
-			}
-		default:
-			return o, fmt.Errorf("unknown option %q: %w", name, abi.EINVAL)
-		}
-		if err != nil {
-			return o, fmt.Errorf("option %s=%q: %w", name, val, abi.EINVAL)
-		}
-	}
-	return o, nil
-}
-
-// boolOption reads an option that may stand alone.
-func boolOption(val string) (bool, error) {
-	if val == "" {
-		return true, nil
-	}
-	return strconv.ParseBool(val)
-}
-
-// defaultFds is half of what this process may open.
-func defaultFds() int {
-	var r unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &r); err != nil {
-		return 512
-	}
-	return int(max(min(r.Cur/2, 8192), 16))
 }
 
 // grant finds the directory of a source. A grant for reading only has ":ro"

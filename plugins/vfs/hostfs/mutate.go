@@ -63,6 +63,9 @@ func (f *FS) makeNode(req *vfsops.CreateReq, t abi.VType, mk func(dirfd int, nam
 	if err := checkName(req.Name); err != nil {
 		return m, err
 	}
+	if err := f.checkSetid(t, req.Mode, 0); err != nil {
+		return m, err
+	}
 	d, dirfd, err := f.holdDir(req.Dir)
 	if err != nil {
 		return m, err
@@ -145,20 +148,39 @@ func (f *FS) finish(d *node, dirfd int, name string, t abi.VType, io int, req *v
 	return n, nil
 }
 
+// checkSetid refuses set-id bits that a file does not have already: EPERM
+// without the mount option setid. On directories they are harmless.
+func (f *FS) checkSetid(t abi.VType, mode, has uint32) error {
+	if f.opt.setid || t == abi.VDIR || mode&^has&(abi.S_ISUID|abi.S_ISGID) == 0 {
+		return nil
+	}
+	return fmt.Errorf("hostfs: set-id bits need the mount option setid: %w", abi.EPERM)
+}
+
 // setOwner makes owner and mode of a new file what the request says. A group
 // that the host does not allow stays what the host made it, and the set-group
-// -id bit goes; another user must be allowed.
+// -id bit goes; another user must be allowed. With the option owner both are as
+// the host made them.
 func (f *FS) setOwner(fd int, t abi.VType, st *unix.Statx_t, req *vfsops.CreateReq) error {
-	uid, gid := swap(req.Uid, f.ids.uid), swap(req.Gid, f.ids.gid)
 	mode := req.Mode & abi.ALLPERMS
-	if uid != st.Uid {
-		if err := chown(fd, int(uid), -1); err != nil {
+	uid, gid := -1, -1
+	if !f.opt.owner {
+		var err error
+		if uid, err = f.uids.out(req.Uid); err != nil {
+			return err
+		}
+		if gid, err = f.gids.out(req.Gid); err != nil {
+			mode &^= abi.S_ISGID
+		}
+	}
+	if uid != -1 && uint32(uid) != st.Uid {
+		if err := chown(fd, uid, -1); err != nil {
 			return fmt.Errorf("hostfs: the host does not let us give a file to uid %d: %w", req.Uid, abi.EPERM)
 		}
 		st.Mode &^= abi.S_ISUID | abi.S_ISGID
 	}
-	if gid != st.Gid {
-		if chown(fd, -1, int(gid)) != nil {
+	if gid != -1 && uint32(gid) != st.Gid {
+		if chown(fd, -1, gid) != nil {
 			mode &^= abi.S_ISGID
 		}
 		st.Mode &^= abi.S_ISUID | abi.S_ISGID
@@ -461,6 +483,15 @@ func (f *FS) setattr(n *node, mask abi.SetMask, a *abi.Vattr) error {
 	if err != nil {
 		return err
 	}
+	if mask&abi.SetMode != 0 && a.Mode&(abi.S_ISUID|abi.S_ISGID) != 0 {
+		v, err := f.stat(n)
+		if err == nil {
+			err = f.checkSetid(n.typ, a.Mode, v.Mode)
+		}
+		if err != nil {
+			return err
+		}
+	}
 	if mask&abi.SetSize != 0 {
 		if err := f.truncate(n, a.Size); err != nil {
 			return err
@@ -468,10 +499,14 @@ func (f *FS) setattr(n *node, mask abi.SetMask, a *abi.Vattr) error {
 	}
 	uid, gid := -1, -1
 	if mask&abi.SetUid != 0 {
-		uid = int(swap(a.Uid, f.ids.uid))
+		if uid, err = f.uids.out(a.Uid); err != nil {
+			return err
+		}
 	}
 	if mask&abi.SetGid != 0 {
-		gid = int(swap(a.Gid, f.ids.gid))
+		if gid, err = f.gids.out(a.Gid); err != nil {
+			return err
+		}
 	}
 	if uid != -1 || gid != -1 {
 		if err := chown(fd, uid, gid); err != nil {

@@ -114,7 +114,7 @@ func (r *rig) handleOf(names ...string) abi.Handle {
 func (r *rig) req(d abi.Handle, name string) vfsops.CreateReq {
 	return vfsops.CreateReq{
 		Op: vfsops.Op{Caller: abi.KernelCaller}, Dir: d, Name: []byte(name),
-		Mode: 0o640, Uid: swap(r.ids.uid, r.ids.uid), Gid: swap(r.ids.gid, r.ids.gid),
+		Mode: 0o640, Uid: 0, Gid: 0,
 	}
 }
 
