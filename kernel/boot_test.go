@@ -337,7 +337,7 @@ func TestPanicInBoot(t *testing.T) {
 		k.Panic("cannot go on: %d", 1)
 		select {
 		case <-k.Done():
-		case <-time.After(10 * time.Second):
+		case <-time.After(60 * time.Second):
 			return abi.ETIMEDOUT
 		}
 		return nil

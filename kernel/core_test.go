@@ -274,7 +274,7 @@ func TestUidinfoLocks(t *testing.T) {
 // TestKernelDevices opens /dev/klog and /dev/ksyms of a kernel without a driver
 // component, and sees their transfers counted.
 func TestKernelDevices(t *testing.T) {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	defer cancel()
 	k := booted(t, kernel.Options{Modules: []modapi.Module{tmpfs.New()}})
 	c, err := k.Client("prog")

@@ -21,7 +21,7 @@ import (
 // TestDevices attaches a disk image of the host and its partitions, at boot and
 // while the kernel runs, and uses them by their nodes.
 func TestDevices(t *testing.T) {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	defer cancel()
 	img := filepath.Join(t.TempDir(), "disk.img")
 	b := make([]byte, 4<<20)

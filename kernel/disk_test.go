@@ -22,7 +22,7 @@ var mdProps = map[string]modapi.Props{"md": {"md": map[string]any{"md0": "1M"}}}
 // TestDisk uses a disk as a program does: by the nodes of devfs and one made
 // by mknod, in parts and raw.
 func TestDisk(t *testing.T) {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	defer cancel()
 	k := booted(t, kernel.Options{Modules: []modapi.Module{tmpfs.New(), md.New()}, Props: mdProps})
 	c, err := k.Client("prog")
@@ -103,7 +103,7 @@ func TestDisk(t *testing.T) {
 
 // TestBlkfail: RUMP_BLKFAIL makes all raw transfers fail, and says so at boot.
 func TestBlkfail(t *testing.T) {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	defer cancel()
 	f, err := dev.ParseFail("10000", "7")
 	if err != nil {

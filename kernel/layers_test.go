@@ -25,7 +25,7 @@ import (
 // TestLayers: which device has a redo file, and what it is called; it is gone
 // when the layers are closed. A mount has its device alone.
 func TestLayers(t *testing.T) {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	defer cancel()
 	dir := t.TempDir()
 	image := func(name string) string {

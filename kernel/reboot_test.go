@@ -59,7 +59,7 @@ func TestReboot(t *testing.T) {
 				wg.Go(func() { k.Reboot(ctx, tc.howto) })
 			}
 			if tc.parks {
-				for end := time.Now().Add(10 * time.Second); k.State() != kernel.Halted; time.Sleep(time.Millisecond) {
+				for end := time.Now().Add(60 * time.Second); k.State() != kernel.Halted; time.Sleep(time.Millisecond) {
 					if time.Now().After(end) {
 						t.Fatalf("not halted: %s", k.State())
 					}

@@ -110,7 +110,7 @@ func TestDDSparse(t *testing.T) {
 // TestSecretSources reads passphrases of lines and of files, and refuses what is
 // too long or empty.
 func TestSecretSources(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 	defer cancel()
 	dir := t.TempDir()
 	file := func(text string) string {

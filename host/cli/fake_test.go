@@ -293,7 +293,7 @@ func TestNcEnds(t *testing.T) {
 			k := newFake(nil)
 			k.calls = map[int]func(context.Context, *abi.Sysargs) error{abi.SYS_read: c.read, abi.SYS_write: c.write}
 			call, _, _ := fakeCall(t, k, "nc", c.stdin)
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 			defer cancel()
 			err := newNcCopy(call, call.client, 3, c.f).run(ctx, nil)
 			if abi.ErrnoOf(err) != c.want {

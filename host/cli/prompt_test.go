@@ -55,9 +55,9 @@ func TestPrompt(t *testing.T) {
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)
 			}
-			kill := time.AfterFunc(20*time.Second, func() { cmd.Process.Kill() })
+			kill := time.AfterFunc(60*time.Second, func() { cmd.Process.Kill() })
 			defer kill.Stop()
-			pty.SetReadDeadline(time.Now().Add(20 * time.Second))
+			pty.SetReadDeadline(time.Now().Add(60 * time.Second))
 			var out bytes.Buffer
 			read := func(until string) {
 				b := make([]byte, 256)

@@ -181,7 +181,7 @@ func cmdKernel(ts *testscript.TestScript, neg bool, args []string) {
 		h.cmd.Process.Signal(syscall.SIGTERM)
 		select {
 		case <-h.done:
-		case <-time.After(15 * time.Second):
+		case <-time.After(60 * time.Second):
 			h.cmd.Process.Kill()
 			<-h.done
 			ts.Logf("the kernel did not end after SIGTERM")
@@ -228,7 +228,7 @@ func cmdEnded(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	select {
 	case <-h.done:
-	case <-time.After(10 * time.Second):
+	case <-time.After(60 * time.Second):
 		ts.Fatalf("rumpus run has not ended")
 	}
 	if code := fmt.Sprint(h.cmd.ProcessState.ExitCode()); code != args[0] {

@@ -128,10 +128,10 @@ devices:
 	}
 	for range kills {
 		at := ops.Load()
-		eventually(t, 20*time.Second, "work going on", func() bool { return ops.Load() > at+4 || t.Failed() })
+		eventually(t, 60*time.Second, "work going on", func() bool { return ops.Load() > at+4 || t.Failed() })
 		before := c.row("dev")
 		kill(t, before.Pid, syscall.SIGKILL)
-		eventually(t, 20*time.Second, "the return of dev", func() bool { r := c.row("dev"); return r.Pid != before.Pid && r.State == "running" || t.Failed() })
+		eventually(t, 60*time.Second, "the return of dev", func() bool { r := c.row("dev"); return r.Pid != before.Pid && r.State == "running" || t.Failed() })
 		if t.Failed() {
 			break
 		}

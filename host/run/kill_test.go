@@ -214,7 +214,7 @@ func (h *host0) work(n int) *crowd {
 		})
 	}
 	h.t.Cleanup(w.stop)
-	w.progress(h.t, 10*time.Second)
+	w.progress(h.t, 60*time.Second)
 	return w
 }
 
@@ -256,7 +256,7 @@ func TestKillUnderUse(t *testing.T) {
 		}
 		kill(t, before.Pid, syscall.SIGKILL)
 		var after rumpclient.Modstat
-		d := eventually(t, 10*time.Second, "the return of "+victim, func() bool {
+		d := eventually(t, 60*time.Second, "the return of "+victim, func() bool {
 			after = c.row(victim)
 			return after.Restarts == before.Restarts+1 && after.State == "running"
 		})
@@ -266,7 +266,7 @@ func TestKillUnderUse(t *testing.T) {
 		if after.Epoch != before.Epoch+1 || after.Pid == before.Pid || after.Pid == 0 {
 			t.Errorf("%s: before %+v, after %+v", victim, before, after)
 		}
-		w.progress(t, 10*time.Second)
+		w.progress(t, 60*time.Second)
 		for _, u := range w.users {
 			if n := u.errs.Load() - errs[u]; u.owner != victim && n != 0 {
 				t.Errorf("kill of %s: %s had %d errors, at last %v", victim, u.name, n, u.last)
@@ -375,7 +375,7 @@ mounts:
 	strike := func(name string) {
 		kill(t, c.pids()[name], syscall.SIGKILL)
 		restarts[name]++
-		eventually(t, 20*time.Second, "the return of "+name, func() bool {
+		eventually(t, 60*time.Second, "the return of "+name, func() bool {
 			r := c.row(name)
 			return r.Restarts >= restarts[name] && r.State == "running"
 		})
@@ -384,7 +384,7 @@ mounts:
 	for _, n := range names { // warm up
 		strike(n)
 	}
-	w.progress(t, 10*time.Second)
+	w.progress(t, 60*time.Second)
 	w.stop()
 	before, was := settled(t, dir)
 	w = h.work(1)
@@ -394,7 +394,7 @@ mounts:
 	for range kills {
 		strike(names[r.IntN(len(names))])
 	}
-	w.progress(t, 20*time.Second)
+	w.progress(t, 60*time.Second)
 	for _, u := range w.users {
 		if u.bad != nil {
 			t.Errorf("%s: %v", u.name, u.bad)
@@ -403,7 +403,7 @@ mounts:
 	w.stop()
 	var after census
 	var is string
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(60 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		if after, is = count(t, dir); after.atMost(before) {
 			break
 		}
@@ -486,7 +486,7 @@ mounts:
 		kill(t, before[name].Pid, syscall.SIGSTOP)
 	}
 	for name := range calls { // a thread that runs goes on until it is told
-		eventually(t, 10*time.Second, "the stop of "+name, func() bool { return stopped(before[name].Pid) })
+		eventually(t, 60*time.Second, "the stop of "+name, func() bool { return stopped(before[name].Pid) })
 	}
 	var wg sync.WaitGroup
 	for name, call := range calls {
@@ -509,7 +509,7 @@ mounts:
 	}
 	wg.Wait()
 	for name, call := range calls {
-		eventually(t, 10*time.Second, "the return of "+name, func() bool { return c.row(name).Restarts == 1 && c.row(name).State == "running" })
+		eventually(t, 60*time.Second, "the return of "+name, func() bool { return c.row(name).Restarts == 1 && c.row(name).State == "running" })
 		c.must(call(ctx))
 		if alive(before[name].Pid) {
 			t.Errorf("the hung process %d of %s lives", before[name].Pid, name)

@@ -91,10 +91,10 @@ func TestPark(t *testing.T) {
 	c := h.client()
 	pids := c.pids()
 	c.must(c.Reboot(limited(t), abi.RB_HALT))
-	eventually(t, 20*time.Second, "the last words", func() bool {
+	eventually(t, 60*time.Second, "the last words", func() bool {
 		return strings.Contains(h.err.String(), "halted (with RB_HALT, not exiting)")
 	})
-	allDead(t, pids, time.Second)
+	allDead(t, pids, 60*time.Second)
 	h.finished(file, modules...)
 	select {
 	case code := <-h.done:
@@ -115,7 +115,7 @@ func TestHostKilled(t *testing.T) {
 	h.work(1)
 	kill(t, pids["vfs"], syscall.SIGSTOP) // even a hung one
 	kill(t, h.cmd.Process.Pid, syscall.SIGKILL)
-	allDead(t, pids, time.Second)
+	allDead(t, pids, 60*time.Second)
 	h.wait(-1)
 	if _, err := os.Lstat(h.sock); err != nil {
 		t.Fatalf("no stale socket to replace: %v", err)
@@ -137,7 +137,7 @@ func TestPanic(t *testing.T) {
 			pids := h.client().pids()
 			howto(k)
 			h.wait(ExitPanic)
-			allDead(t, pids, time.Second)
+			allDead(t, pids, 60*time.Second)
 			if want := "rumpus: kernel panic: test of panics\n"; !strings.Contains(h.err.String(), want) {
 				t.Errorf("stderr has no %q:\n%s", want, h.err)
 			}
@@ -163,7 +163,7 @@ func TestSignalTwice(t *testing.T) {
 	if h.err.String() != "" {
 		t.Errorf("stderr: %s", h.err)
 	}
-	allDead(t, pids, time.Second)
+	allDead(t, pids, 60*time.Second)
 }
 
 // TestSecondSignal: a second signal ends a host that hangs in its shutdown.
@@ -173,7 +173,7 @@ func TestSecondSignal(t *testing.T) {
 	pids := c.pids()
 	kill(t, pids["vfs"], syscall.SIGSTOP)
 	kill(t, h.cmd.Process.Pid, syscall.SIGTERM)
-	eventually(t, 10*time.Second, "the end of serving", func() bool {
+	eventually(t, 60*time.Second, "the end of serving", func() bool {
 		_, err := os.Lstat(h.sock)
 		return err != nil
 	})
@@ -182,5 +182,5 @@ func TestSecondSignal(t *testing.T) {
 	if !strings.Contains(h.err.String(), "second signal") {
 		t.Errorf("stderr: %s", h.err)
 	}
-	allDead(t, pids, time.Second)
+	allDead(t, pids, 60*time.Second)
 }

@@ -49,7 +49,7 @@ func TestMain(m *testing.M) {
 
 // playClient says whether it was let in, and what it then can do.
 func playClient(url string) int {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	defer cancel()
 	c, err := rumpclient.Open(ctx, url)
 	if err != nil {
@@ -269,7 +269,7 @@ type client struct {
 // client connects to the host over its socket.
 func (h *host0) client() *client {
 	h.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	defer cancel()
 	c, err := rumpclient.Open(ctx, h.url)
 	if err != nil {

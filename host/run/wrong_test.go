@@ -142,7 +142,7 @@ components:
 	}
 	pid := c.row("t_flaky").Pid
 	kill(t, pid, 9)
-	eventually(t, 20*time.Second, "the end of patience", func() bool { return c.row("t_flaky").State == "failed" })
+	eventually(t, 60*time.Second, "the end of patience", func() bool { return c.row("t_flaky").State == "failed" })
 	if r := c.row("t_flaky"); r.Pid != 0 || r.Restarts != 0 {
 		t.Errorf("%+v", r)
 	}
@@ -202,7 +202,7 @@ components:
 		}},
 	} {
 		kill(t, c.pids()[tc.name], 9)
-		eventually(t, 20*time.Second, "the end of "+tc.name, func() bool { return c.row(tc.name).State == "failed" })
+		eventually(t, 60*time.Second, "the end of "+tc.name, func() bool { return c.row(tc.name).State == "failed" })
 		c.refused(tc.call(), abi.EOPNOTSUPP, tc.name+" component not available")
 	}
 	// Unloaded and loaded again they are back, with the mounts.
@@ -238,7 +238,7 @@ components:
 	strike := func(sig syscall.Signal) {
 		kill(t, c.pids()["dev"], sig)
 		restarts++
-		eventually(t, 20*time.Second, "an end of it", func() bool {
+		eventually(t, 60*time.Second, "an end of it", func() bool {
 			r := c.row("dev")
 			return r.Restarts == restarts && r.State == "running" || r.State == "failed"
 		})

@@ -223,7 +223,7 @@ func rawStderr() *os.File {
 // startRole starts the test binary as a component.
 func startRole(t testing.TB, role string, change ...func(*Spec)) (*Process, error) {
 	t.Helper()
-	s := Spec{Instance: "vfs", Path: os.Args[0], Env: []string{envRole + "=" + role, "GORACE=atexit_sleep_ms=0"}, StartTimeout: 20 * time.Second}
+	s := Spec{Instance: "vfs", Path: os.Args[0], Env: []string{envRole + "=" + role, "GORACE=atexit_sleep_ms=0"}, StartTimeout: 60 * time.Second}
 	for _, c := range change {
 		c(&s)
 	}
@@ -247,7 +247,7 @@ func mustStart(t testing.TB, change ...func(*Spec)) *Process {
 // life calls and fails the test on an error.
 func life(t testing.TB, p *Process, cmd string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 	defer cancel()
 	b, err := p.Life(ctx, []byte(cmd))
 	if err != nil {

@@ -136,7 +136,7 @@ func TestDeaths(t *testing.T) {
 	} {
 		t.Run(tc.cmd, func(t *testing.T) {
 			p := mustStart(t)
-			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 			defer cancel()
 			_, err := p.Life(ctx, []byte(tc.cmd))
 			var de *DeadError
@@ -220,7 +220,7 @@ func TestStopped(t *testing.T) {
 				t.Errorf("exit %+v", x)
 			}
 			if tc == "spawn in" {
-				await(t, time.Second, func() bool { return !running(child) })
+				await(t, 60*time.Second, func() bool { return !running(child) })
 			}
 		})
 	}
@@ -275,7 +275,7 @@ func TestLog(t *testing.T) {
 	p := mustStart(t, func(s *Spec) { s.Log = log })
 	life(t, p, "log disk is slow")
 	life(t, p, "print to stdout")
-	await(t, 10*time.Second, func() bool {
+	await(t, 60*time.Second, func() bool {
 		s := out.String()
 		return strings.Contains(s, "[WARN]  vfs: disk is slow: k=1") && strings.Contains(s, "[INFO]  vfs: to stdout: stream=stdout")
 	})

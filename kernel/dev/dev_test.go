@@ -175,7 +175,7 @@ func (k *kit) openUnit(ctx context.Context, unit uint32, flags int) (*file.File,
 }
 
 func ctxT(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	t.Cleanup(cancel)
 	return ctx
 }

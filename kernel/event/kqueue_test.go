@@ -167,7 +167,7 @@ func TestKqueueNoLostEdge(t *testing.T) {
 			ls[i] = new(level)
 			kq.Register(nil, &abi.Kevent{Ident: uint64(i), Flags: abi.EV_ADD | flags}, source(ls[i]))
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 		var taken atomic.Int64
 		var wg, makers sync.WaitGroup
 		all := make(chan struct{})

@@ -54,7 +54,7 @@ func poll(f *File) abi.PollEvents {
 // asleep waits until somebody waits on s.
 func asleep(t testing.TB, s *event.Selinfo) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); s.Waiters() == 0; {
+	for end := time.Now().Add(60 * time.Second); s.Waiters() == 0; {
 		if time.Now().After(end) {
 			t.Fatal("nobody waits")
 		}

@@ -125,7 +125,7 @@ func TestExit(t *testing.T) {
 	for range 8 {
 		<-started
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	defer cancel()
 	p.Exit(ctx)
 	p.Exit(ctx) // again is no harm

@@ -22,7 +22,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-const limit = 10 * time.Second
+const limit = 60 * time.Second
 
 // fake is a process whose system calls note what came and answer what a test
 // has laid down for them.

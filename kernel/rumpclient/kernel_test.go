@@ -205,7 +205,7 @@ func TestNettest(t *testing.T) {
 		for _, addr := range []string{"127.0.0.1:0", "[::1]:0"} {
 			t.Run(addr, func(t *testing.T) {
 				nettest.TestConn(t, func() (c1, c2 net.Conn, stop func(), err error) {
-					ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+					ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 					defer cancel()
 					l, err := c.Listen(ctx, "tcp", addr)
 					if err != nil {
@@ -282,7 +282,7 @@ func TestPacket(t *testing.T) {
 			t.Fatal(err)
 		}
 		p := make([]byte, 100)
-		a.SetReadDeadline(time.Now().Add(10 * time.Second))
+		a.SetReadDeadline(time.Now().Add(60 * time.Second))
 		n, from, err := a.ReadFrom(p)
 		if err != nil || string(p[:n]) != "ping" || from.String() != b.LocalAddr().String() {
 			t.Fatalf("%q from %v, %v", p[:n], from, err)
@@ -290,7 +290,7 @@ func TestPacket(t *testing.T) {
 		if _, err := a.WriteTo([]byte("pong"), from); err != nil {
 			t.Fatal(err)
 		}
-		b.SetReadDeadline(time.Now().Add(10 * time.Second))
+		b.SetReadDeadline(time.Now().Add(60 * time.Second))
 		if n, err := b.Read(p); err != nil || string(p[:n]) != "pong" {
 			t.Fatalf("%q, %v", p[:n], err)
 		}
@@ -327,7 +327,7 @@ func TestCloseUnblocks(t *testing.T) {
 				if !errors.Is(err, net.ErrClosed) {
 					t.Errorf("%v", err)
 				}
-			case <-time.After(10 * time.Second):
+			case <-time.After(60 * time.Second):
 				t.Fatal("still waiting")
 			}
 		}
@@ -349,7 +349,7 @@ func TestCloseUnblocks(t *testing.T) {
 
 func TestAdmin(t *testing.T) {
 	onBoth(t, func(t *testing.T, c *rumpclient.Client) {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 		defer cancel()
 		mods, err := c.Modstat(ctx)
 		if err != nil {

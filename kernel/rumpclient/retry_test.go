@@ -57,7 +57,7 @@ func TestRetry(t *testing.T) {
 		{"never", rumpclient.RetryNever, false, false},
 		{"once", rumpclient.RetryOnce, false, true},
 		{"a short time", rumpclient.Retry(30 * time.Millisecond), false, true},
-		{"a long time", rumpclient.Retry(15 * time.Second), true, true},
+		{"a long time", rumpclient.Retry(60 * time.Second), true, true},
 		{"forever", rumpclient.RetryForever, true, true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

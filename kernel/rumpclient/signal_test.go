@@ -22,7 +22,7 @@ import (
 // inState waits until a process is in a state of ps.
 func inState(t *testing.T, k *kernel.Kernel, pid int, state string) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; runtime.Gosched() {
+	for deadline := time.Now().Add(60 * time.Second); ; runtime.Gosched() {
 		p, err := k.Procs.Find(int32(pid))
 		if err == nil && p.State() == state {
 			return
@@ -42,7 +42,7 @@ func got(t *testing.T, ch <-chan abi.Siginfo, sig int) abi.Siginfo {
 			t.Fatalf("%v, not %s", si, abi.SignalName(sig))
 		}
 		return si
-	case <-time.After(10 * time.Second):
+	case <-time.After(60 * time.Second):
 		t.Fatalf("no %s", abi.SignalName(sig))
 	}
 	return abi.Siginfo{}

@@ -27,7 +27,7 @@ func (k *kern) lock(f *file.File, pid int32, typ int16, start, n int64) error {
 // asleep waits until somebody waits for a lock on f.
 func (k *kern) asleep(f *file.File, n int) {
 	k.t.Helper()
-	for end := time.Now().Add(10 * time.Second); vnodeOf(f).lockHead().sel.Waiters() < n; runtime.Gosched() {
+	for end := time.Now().Add(60 * time.Second); vnodeOf(f).lockHead().sel.Waiters() < n; runtime.Gosched() {
 		if time.Now().After(end) {
 			k.t.Fatal("nobody waits")
 		}

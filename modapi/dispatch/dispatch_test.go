@@ -69,7 +69,7 @@ func (h *host) Serve(_ context.Context, r *stream.Request) {
 // wait returns when ok says so, asked after each frame.
 func (h *host) wait(t *testing.T, ok func(frames map[wire.Op][][]byte) bool) {
 	t.Helper()
-	deadline := time.After(5 * time.Second)
+	deadline := time.After(60 * time.Second)
 	for {
 		h.mu.Lock()
 		done := ok(h.frames)

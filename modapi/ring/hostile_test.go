@@ -60,7 +60,7 @@ func over(tb testing.TB, e *End, m *Mem, nc net.Conn) {
 	go func() { e.conn.Wait(); close(done) }()
 	select {
 	case <-done:
-	case <-time.After(20 * time.Second):
+	case <-time.After(60 * time.Second):
 		panic("an end does not end")
 	}
 	nc.Close()
@@ -337,7 +337,7 @@ func TestNoBell(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
-	for end := time.Now().Add(5 * time.Second); cnt.Rescued.Load() == 0 && time.Now().Before(end); { // it is counted afterwards
+	for end := time.Now().Add(60 * time.Second); cnt.Rescued.Load() == 0 && time.Now().Before(end); { // it is counted afterwards
 		runtime.Gosched()
 	}
 	if cnt.Rescued.Load() != 1 {

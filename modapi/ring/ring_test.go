@@ -173,7 +173,7 @@ func TestStress(t *testing.T) {
 // given up are when the reply has come.
 func allFree(t *testing.T, e *End) {
 	t.Helper()
-	for end := time.Now().Add(5 * time.Second); ; runtime.Gosched() {
+	for end := time.Now().Add(60 * time.Second); ; runtime.Gosched() {
 		if e.frees[0].Load() == ^uint64(0) && e.frees[1].Load() == ^uint64(0) && e.big.Load() == 1<<extents-1 && !e.waiting() {
 			return
 		}

@@ -49,7 +49,7 @@ func (*backend) ServeStream(_ context.Context, nc net.Conn) error {
 
 // component runs the test binary with the given descriptors 3 and up.
 func component(t *testing.T, env []string, files ...*os.File) *exec.Cmd {
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 	t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, os.Args[0])
 	cmd.Env = append([]string{"SERVE_TEST_ROLE=component", "GORACE=atexit_sleep_ms=0", "TMPDIR=" + os.TempDir()}, env...)

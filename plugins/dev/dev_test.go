@@ -68,7 +68,7 @@ func TestBindings(t *testing.T) {
 		if n, err := c.Write(bg, 0, 0, abi.IovOf([]byte(text)), 0); n != len(text) || err != nil {
 			t.Fatalf("write to console: %d, %v", n, err)
 		}
-		deadline := time.Now().Add(10 * time.Second)
+		deadline := time.Now().Add(60 * time.Second)
 		for {
 			got, err := os.ReadFile(out.Name())
 			if err != nil {

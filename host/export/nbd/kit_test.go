@@ -214,7 +214,7 @@ func serve(t testing.TB, o Options, exports ...Export) (*Server, string) {
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(l) }()
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 		defer cancel()
 		s.Close(ctx)
 		if err := <-done; err != nil {
@@ -269,7 +269,7 @@ func dialRaw(t testing.TB, path string) *raw {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { nc.Close() })
-	nc.SetDeadline(time.Now().Add(20 * time.Second))
+	nc.SetDeadline(time.Now().Add(60 * time.Second))
 	return &raw{t, nc}
 }
 

@@ -374,7 +374,7 @@ func wait(t testing.TB, f func() bool) {
 	t.Helper()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
-	end := time.After(10 * time.Second)
+	end := time.After(60 * time.Second)
 	for !f() {
 		select {
 		case <-tick.C:

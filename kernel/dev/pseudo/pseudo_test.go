@@ -28,7 +28,7 @@ type world struct {
 }
 
 func newWorld(t *testing.T) *world {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	w := &world{T: t, s: dev.New(dev.Options{}), msg: kprintf.New(time.Now, nil, nil), syms: ksyms.New(), files: &file.Table{}, ctx: ctx}
 	w.files.Max.Store(100)
 	th := kthread.New(nil)

@@ -19,7 +19,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var bg = context.Background()
 
-const patience = 10 * time.Second
+const patience = 60 * time.Second
 
 // kern is a kernel that takes one character device and may grant a file.
 type kern struct {

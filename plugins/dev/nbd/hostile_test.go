@@ -152,7 +152,7 @@ func TestLiars(t *testing.T) {
 			}))
 			u.ready(t)
 			mem := bytes.Repeat([]byte{0x5a}, 3*4096)
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 			defer cancel()
 			b := devops.Buf{Blkno: 64, Bytes: 4096, Flags: devops.BRead, Data: abi.IovOf(mem[4096:8192:8192])}
 			if err := u.strategy(ctx, &b); !errors.Is(err, abi.EIO) {
@@ -316,7 +316,7 @@ func FuzzServer(f *testing.F) {
 		}), &testLog{}, newTestCounters())
 		u.start()
 		defer u.stop()
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 		defer cancel()
 		u.up(ctx)
 		p := make([]byte, 4096)

@@ -66,7 +66,7 @@ func dialUnix(path string) dialFunc {
 // ready waits for the first connection.
 func (u *unit) ready(t testing.TB) devops.Geom {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 	defer cancel()
 	u.up(ctx)
 	g, err := u.geometry()
@@ -144,7 +144,7 @@ func wait(t testing.TB, f func() bool) {
 	t.Helper()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
-	end := time.After(10 * time.Second)
+	end := time.After(60 * time.Second)
 	for !f() {
 		select {
 		case <-tick.C:

@@ -37,7 +37,7 @@ type kern struct {
 	waiters map[abi.SockID]map[chan struct{}]bool
 }
 
-const patience = 10 * time.Second
+const patience = 60 * time.Second
 
 func (k *kern) AttachFS(string, vfsops.FSType, vfsops.Caps) error { return abi.EOPNOTSUPP }
 func (k *kern) AttachChr(string, devops.Chr) (abi.Dev, error)     { return 0, abi.EOPNOTSUPP }
