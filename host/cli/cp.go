@@ -4,43 +4,65 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/spf13/pflag"
 
-	"github.com/rumpus-kernel/rumpus/kernel/rumpclient"
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
 )
 
 var cpVerb = &verb{
-	name: "cp", group: groupFiles, synopsis: []string{"[-prv] SOURCE TARGET", "[-prv] SOURCE ... DIRECTORY"}, min: 2, max: -1,
+	name: "cp", group: groupFiles, synopsis: []string{"[-R [-H | -L | -P]] [-afnprv] SOURCE TARGET", "[-R [-H | -L | -P]] [-afnprv] SOURCE ... DIRECTORY"}, min: 2, max: -1,
 	short: "copy files into, out of and within the kernel",
 	long: []string{
 		"Copies SOURCE to TARGET, or into DIRECTORY. A path of the kernel is written kernel:/path, all others are the host's; at least one side is the kernel's. (A file of the host whose name begins with kernel: is written ./kernel:...)",
-		"Permissions are kept, set-id bits only with -p and never on the host. With -r, directories are copied with all that is in them: symbolic links as links, holes in files as holes; a file with several names becomes several files. Devices, sockets and fifos in a tree are named and left out. What is copied to the host stays below TARGET, whatever symbolic links there are in the tree.",
-		"When it takes longer than a second and standard error is a terminal, cp shows there how far it has come.",
+		"With -R, directories are copied with all that is in them, symbolic links as links. Without it, a SOURCE that is a symbolic link is what it points to. A file that is there is emptied and filled again, and keeps its permissions; a directory that is there is filled further. Holes in files stay holes.",
+		"Permissions are kept; -p keeps times, to the nanosecond, owners and set-id bits as well. An owner that cannot be kept, because only the super-user may give files away, is not told, but then the set-id bits go too. They never reach the host.",
+		"Without -a, a file with several names becomes several files, and devices, sockets and fifos are named and left out. With -a, hard links among what is copied from one SOURCE stay, fifos and device nodes are made anew, and extended attributes go along: all within the kernel, those whose name begins with \"user.\" between kernel and host. Device nodes are not made on the host, and sockets nowhere. A device node that comes from the host keeps its numbers, which may mean another device in the kernel.",
+		"What cannot be copied is told, the rest is copied, and the exit status is 1. What is copied to the host stays below TARGET, whatever symbolic links there are in the tree.",
+		"When it takes longer than a second and standard error is a terminal, cp shows there how many files and bytes it has copied, and how fast.",
 	},
 	examples: []example{
 		{"rumpus cp -r . kernel:/src", "Take a tree into the kernel."},
+		{"rumpus cp -a kernel:/home ./backup", "A tree with all that belongs to it, to the host."},
 		{"rumpus cp -p kernel:/etc/motd kernel:/etc/hosts .", "Two files back to the host, with their times."},
 	},
 	setup: func(fs *pflag.FlagSet) runFunc {
 		var f cpFlags
+		fs.BoolVarP(&f.archive, "archive", "a", false, "everything, as it is: -RPp, hard links, fifos, device nodes and extended attributes")
+		fs.BoolVarP(&f.force, "force", "f", false, "remove a TARGET that cannot be opened, and try again")
+		operands := fs.BoolP("dereference-operands", "H", false, "with -R, follow symbolic links that are SOURCEs")
+		links := fs.BoolP("dereference", "L", false, "follow all symbolic links")
+		none := fs.BoolP("no-dereference", "P", false, "follow no symbolic links (the default with -R)")
+		fs.BoolVarP(&f.keep, "no-clobber", "n", false, "leave files that are there alone, without a word")
 		fs.BoolVarP(&f.preserve, "preserve", "p", false, "owners, all permissions and times as well")
-		fs.BoolVarP(&f.recurse, "recursive", "r", false, "directories and what is in them (-R is the same)")
-		fs.BoolVarP(&f.recurse, "Recursive", "R", false, "")
+		fs.BoolVarP(&f.recurse, "recursive", "R", false, "directories and what is in them (-r is the same)")
+		fs.BoolVarP(&f.recurse, "Recursive", "r", false, "")
 		fs.MarkHidden("Recursive")
 		fs.BoolVarP(&f.verbose, "verbose", "v", false, "name what is copied")
-		return func(ctx context.Context, c *call, args []string) error { return cp(ctx, c, f, args) }
+		return func(ctx context.Context, c *call, args []string) error {
+			if f.archive {
+				f.recurse, f.preserve = true, true
+			}
+			switch {
+			case *links && !*none:
+				f.follow = followAll
+			case *operands && !*none, !f.recurse && !*none:
+				f.follow = followOperands
+			}
+			return cp(ctx, c, f, args)
+		}
 	},
 }
 
-type cpFlags struct{ preserve, recurse, verbose bool }
+type cpFlags struct {
+	preserve, recurse, verbose, force, keep, archive bool
+	follow                                           follow
+}
 
 // cpWorkers is how many files are copied at once.
 const cpWorkers = 8
@@ -60,8 +82,11 @@ type copier struct {
 	f     cpFlags
 	dest  abi.Stat // the directory copied into, so that it is not copied into itself
 	jobs  chan job
-	dirs  []dirDone // in the order they were made; the walker's only
-	roots []tree    // to be closed at the end; the walker's only
+	dirs  []dirDone          // in the order they were made; the walker's only
+	roots []tree             // to be closed at the end; the walker's only
+	above []fileKey          // the directories that the walker is in, with -L
+	names map[linkKey]string // where files with several names went; the walker's only
+	links []linkJob          // the other names; the walker's only
 	bufs  sync.Pool
 
 	failed       atomic.Bool // something was not copied
@@ -78,10 +103,11 @@ type job struct {
 
 // dirDone is a directory whose attributes are set when its files are there.
 type dirDone struct {
-	t     tree
-	path  string
-	st    abi.Stat
-	fresh bool
+	src, t tree
+	from   string
+	path   string
+	st     abi.Stat
+	fresh  bool
 }
 
 func cp(ctx context.Context, c *call, f cpFlags, args []string) error {
@@ -145,7 +171,7 @@ type operand struct {
 }
 
 func newCopier(c *call, f cpFlags) *copier {
-	cp := &copier{c: c, f: f, jobs: make(chan job)}
+	cp := &copier{c: c, f: f, jobs: make(chan job), names: make(map[linkKey]string)}
 	cp.bufs.New = func() any { return make([]byte, bufSize) }
 	return cp
 }
@@ -172,9 +198,18 @@ func (cp *copier) run(ctx context.Context, ops []operand) (whole bool, err error
 	}
 	close(cp.jobs)
 	workers.Wait()
+	for _, l := range cp.links {
+		if ctx.Err() != nil {
+			break
+		}
+		cp.report(ctx, cancel, cp.link(ctx, l))
+	}
 	for i := len(cp.dirs) - 1; i >= 0 && ctx.Err() == nil; i-- {
 		d := cp.dirs[i]
 		if d.fresh || cp.f.preserve {
+			if cp.f.archive {
+				cp.report(ctx, cancel, copyXattrs(ctx, d.src.xattrsOf(d.from), d.t.xattrsOf(d.path), d.src, d.t, d.from))
+			}
 			cp.report(ctx, cancel, d.t.setattr(ctx, d.path, &d.st, cp.f.preserve))
 		}
 	}
@@ -205,10 +240,10 @@ func (cp *copier) report(ctx context.Context, cancel func(error), err error) {
 	}
 }
 
-// operand copies what the user named. It follows a symbolic link unless -r.
+// operand copies what the user named.
 func (cp *copier) operand(ctx context.Context, src, dst tree, from, to string) error {
 	get := src.stat
-	if cp.f.recurse {
+	if cp.f.follow == followNone {
 		get = src.lstat
 	}
 	st, err := get(ctx, from)
@@ -227,8 +262,8 @@ func (cp *copier) operand(ctx context.Context, src, dst tree, from, to string) e
 			return fmt.Errorf("%s: cannot copy a directory into itself, %s: %w", src.name(from), dst.name(to), abi.EINVAL)
 		}
 		return cp.top(ctx, src, dst, from, to, &st)
-	case st.Type == abi.VLNK:
-		return cp.symlink(ctx, src, dst, from, to)
+	case st.Type != abi.VREG && (st.Type == abi.VLNK || cp.f.archive):
+		return cp.special(ctx, src, dst, from, to, &st)
 	}
 	cp.say(src, dst, from, to)
 	return cp.submit(ctx, job{src: src, dst: dst, from: from, to: to, st: st})
@@ -278,13 +313,13 @@ func (cp *copier) top(ctx context.Context, src, dst tree, from, to string, st *a
 	if cp.dest, err = dst.stat(ctx, to); err != nil {
 		return err
 	}
-	cp.dirs = append(cp.dirs, dirDone{dst, to, *st, fresh})
+	cp.dirs = append(cp.dirs, dirDone{src, dst, from, to, *st, fresh})
 	sub, err := dst.confined(to)
 	if err != nil {
 		return err
 	}
 	cp.roots = append(cp.roots, sub)
-	return cp.contents(ctx, src, sub, from, to, 0)
+	return cp.contents(ctx, src, sub, from, to, st, 0)
 }
 
 // mkdir makes a directory that can be filled, or takes one that is there.
@@ -302,13 +337,21 @@ func (cp *copier) mkdir(ctx context.Context, dst tree, to string, st *abi.Stat) 
 }
 
 // contents copies what is in a directory.
-func (cp *copier) contents(ctx context.Context, src, dst tree, from, to string, depth int) error {
+func (cp *copier) contents(ctx context.Context, src, dst tree, from, to string, st *abi.Stat, depth int) error {
 	if depth > maxDepth {
 		return fmt.Errorf("%s: more than %d directories deep: %w", src.name(from), maxDepth, abi.ENAMETOOLONG)
 	}
 	ents, err := src.readdir(ctx, from)
 	if err != nil {
 		return err
+	}
+	if cp.f.follow == followAll {
+		key := keyOf(st)
+		if slices.Contains(cp.above, key) {
+			return fmt.Errorf("%s: the directory contains itself: %w", src.name(from), abi.ELOOP)
+		}
+		cp.above = append(cp.above, key)
+		defer func() { cp.above = cp.above[:len(cp.above)-1] }()
 	}
 	for _, e := range ents {
 		if ctx.Err() != nil {
@@ -330,9 +373,16 @@ func (cp *copier) contents(ctx context.Context, src, dst tree, from, to string, 
 }
 
 func (cp *copier) entry(ctx context.Context, src, dst tree, from, to string, depth int) error {
-	st, err := src.lstat(ctx, from)
+	get := src.lstat
+	if cp.f.follow == followAll {
+		get = src.stat
+	}
+	st, err := get(ctx, from)
 	if err != nil {
 		return err
+	}
+	if st.Type != abi.VDIR && cp.again(src, dst, from, to, &st) {
+		return nil
 	}
 	switch st.Type {
 	case abi.VDIR:
@@ -344,15 +394,13 @@ func (cp *copier) entry(ctx context.Context, src, dst tree, from, to string, dep
 		if err != nil {
 			return err
 		}
-		cp.dirs = append(cp.dirs, dirDone{dst, to, st, fresh})
-		return cp.contents(ctx, src, dst, from, to, depth+1)
-	case abi.VLNK:
-		return cp.symlink(ctx, src, dst, from, to)
+		cp.dirs = append(cp.dirs, dirDone{src, dst, from, to, st, fresh})
+		return cp.contents(ctx, src, dst, from, to, &st, depth+1)
 	case abi.VREG:
 		cp.say(src, dst, from, to)
 		return cp.submit(ctx, job{src: src, dst: dst, from: from, to: to, st: st, mustBeFile: true})
 	}
-	return fmt.Errorf("%s: a %v is not copied: %w", src.name(from), st.Type, abi.EOPNOTSUPP)
+	return cp.special(ctx, src, dst, from, to, &st)
 }
 
 func (cp *copier) say(src, dst tree, from, to string) {
@@ -369,187 +417,3 @@ func (cp *copier) submit(ctx context.Context, j job) error {
 		return context.Cause(ctx)
 	}
 }
-
-func (cp *copier) symlink(ctx context.Context, src, dst tree, from, to string) error {
-	target, err := src.readlink(ctx, from)
-	if err != nil {
-		return err
-	}
-	cp.say(src, dst, from, to)
-	err = dst.symlink(ctx, target, to)
-	if errors.Is(err, abi.EEXIST) {
-		if have, serr := dst.lstat(ctx, to); serr != nil || have.Type == abi.VDIR {
-			return err
-		}
-		if err := dst.remove(ctx, to); err != nil {
-			return err
-		}
-		err = dst.symlink(ctx, target, to)
-	}
-	if err == nil && cp.f.preserve {
-		var st abi.Stat
-		if st, err = src.lstat(ctx, from); err == nil {
-			err = dst.setattr(ctx, to, &st, true)
-		}
-	}
-	cp.files.Add(1)
-	return err
-}
-
-// file copies the contents of a file.
-func (cp *copier) file(ctx context.Context, j job) (err error) {
-	in, err := j.src.open(ctx, j.from)
-	if err != nil {
-		return err
-	}
-	defer in.close(ctx)
-	// The attributes are those of what was opened, which may have changed.
-	if j.st, err = in.stat(ctx); err != nil {
-		return err
-	}
-	if j.mustBeFile && j.st.Type != abi.VREG {
-		return fmt.Errorf("%s: it is a %v now: %w", j.src.name(j.from), j.st.Type, abi.EFTYPE)
-	}
-	if j.st.Type == abi.VDIR {
-		return fmt.Errorf("%s: %w", j.src.name(j.from), abi.EISDIR)
-	}
-	out, fresh, err := j.dst.create(ctx, j.to, j.st.Mode&0o777)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if cerr := out.close(ctx); err == nil {
-			err = cerr
-		}
-	}()
-	if err := cp.data(ctx, in, out, &j.st); err != nil {
-		return err
-	}
-	cp.files.Add(1)
-	if j.st.Type == abi.VREG && (fresh || cp.f.preserve) {
-		return out.setattr(ctx, &j.st, cp.f.preserve)
-	}
-	return nil
-}
-
-// data copies bytes; holes of a sparse file stay holes.
-func (cp *copier) data(ctx context.Context, in input, out output, st *abi.Stat) error {
-	if st.Type != abi.VREG || st.Bytes >= st.Size {
-		return cp.extent(ctx, in, out, 0, -1)
-	}
-	for off := int64(0); off < st.Size; {
-		start, end := in.data(ctx, off, st.Size)
-		if start >= st.Size {
-			break
-		}
-		if err := cp.extent(ctx, in, out, start, end); err != nil {
-			return err
-		}
-		off = end
-	}
-	return out.truncate(ctx, st.Size)
-}
-
-// pumpFrom is the length from which reading and writing go on beside each other.
-const pumpFrom = 4 * bufSize
-
-// extent copies from off up to end, or to the end of the file if end is -1.
-func (cp *copier) extent(ctx context.Context, in input, out output, off, end int64) error {
-	pos, wpos := off, off
-	read := func(b []byte) (int, error) {
-		if end >= 0 {
-			b = b[:min(int64(len(b)), end-pos)]
-		}
-		if len(b) == 0 {
-			return 0, nil
-		}
-		n, err := in.readAt(ctx, b, pos)
-		pos += int64(n)
-		return n, err
-	}
-	write := func(b []byte) error {
-		err := out.writeAt(ctx, b, wpos)
-		wpos += int64(len(b))
-		cp.bytes.Add(int64(len(b)))
-		return err
-	}
-	buf := cp.bufs.Get().([]byte)
-	defer cp.bufs.Put(buf)
-	for {
-		n, err := read(buf)
-		if err != nil || n == 0 {
-			return err
-		}
-		if err := write(buf[:n]); err != nil {
-			return err
-		}
-		if wpos-off >= pumpFrom {
-			break
-		}
-	}
-	return pump(bufSize, func(b []byte) (int, error) {
-		n, err := read(b)
-		if n == 0 && err == nil {
-			err = io.EOF
-		}
-		return n, err
-	}, write)
-}
-
-// progress shows how far it has come, from the first second on. The function
-// that it gives ends this.
-func (cp *copier) progress() func() {
-	if cp.c.quiet || !isTerminal(cp.c.stderr) {
-		return func() {}
-	}
-	quit, done := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(done)
-		begin, shown := time.Now(), false
-		tick := time.NewTicker(time.Second / 4)
-		defer tick.Stop()
-		for {
-			select {
-			case <-quit:
-				if shown {
-					fmt.Fprint(cp.c.stderr, "\r\033[K")
-				}
-				return
-			case <-tick.C:
-			}
-			if d := time.Since(begin); d > time.Second {
-				shown = true
-				n := cp.bytes.Load()
-				cp.c.mu.Lock()
-				fmt.Fprintf(cp.c.stderr, "\r\033[K%d files, %s, %s/s", cp.files.Load(), human(uint64(n)), human(uint64(float64(n)/d.Seconds())))
-				cp.c.mu.Unlock()
-			}
-		}
-	}()
-	return func() { close(quit); <-done }
-}
-
-// kernelTree is the kernel's side of a copy.
-type kernelTree struct{ k *rumpclient.Client }
-
-func (t *kernelTree) kernel() bool         { return true }
-func (t *kernelTree) name(p string) string { return "kernel:" + p }
-func (t *kernelTree) lstat(ctx context.Context, p string) (abi.Stat, error) {
-	return t.k.Lstat(ctx, p)
-}
-func (t *kernelTree) stat(ctx context.Context, p string) (abi.Stat, error) { return t.k.Stat(ctx, p) }
-func (t *kernelTree) readdir(ctx context.Context, p string) ([]abi.Dirent, error) {
-	return t.k.ReadDir(ctx, p)
-}
-func (t *kernelTree) readlink(ctx context.Context, p string) (string, error) {
-	return t.k.Readlink(ctx, p)
-}
-func (t *kernelTree) mkdir(ctx context.Context, p string, mode uint32) error {
-	return t.k.Mkdir(ctx, path.Clean(p), mode)
-}
-func (t *kernelTree) symlink(ctx context.Context, target, p string) error {
-	return t.k.Symlink(ctx, target, p)
-}
-func (t *kernelTree) remove(ctx context.Context, p string) error { return t.k.Unlink(ctx, p) }
-func (t *kernelTree) confined(string) (tree, error)              { return t, nil }
-func (t *kernelTree) close()                                     {}

@@ -250,19 +250,47 @@ var touchVerb = &verb{
 }
 
 var statVerb = &verb{
-	name: "stat", group: groupFiles, synopsis: []string{"[-L] FILE ..."}, min: 1, max: -1,
-	short:    "show all attributes of files",
-	long:     []string{"Shows what lstat(2) knows about each FILE; with -L, what stat(2) does, which follows symbolic links."},
-	examples: []example{{"rumpus stat --json /dev/null", "The attributes of a device, for a program."}},
+	name: "stat", group: groupFiles, synopsis: []string{"[-Ln] [-f FORMAT] FILE ..."}, min: 1, max: -1,
+	short: "show all attributes of files",
+	long: []string{
+		"Shows what lstat(2) knows about each FILE; with -L, what stat(2) does, which follows symbolic links.",
+		"With -f, FORMAT is written for each FILE, and a newline unless -n is given. In it, % begins what is put in, as in NetBSD's stat(1): flags as in printf(3) (#, +, -, 0, space), a width, a precision behind a dot, a way to show it (D signed, U unsigned, O octal, X hexadecimal, F with a fraction, S text), a part of it (H high, M middle, L low), and one of these letters:",
+		"   N  name                     p  type and permissions: Lp permissions,\n" +
+			"   Y  target of a link            Mp set-id and sticky bits, Hp type,\n" +
+			"   T  type, as ls -F marks        Sp as ls -l shows them\n" +
+			"      it; HT in words          a, m, c, B  times of access, change,\n" +
+			"   z  size in bytes               change of attributes, birth: seconds,\n" +
+			"   b  blocks of 512 bytes         Fm with nanoseconds, Sm readable\n" +
+			"   k  preferred transfer       d, r  device it is on, device it is:\n" +
+			"   i  file number                 Hr major, Lr minor\n" +
+			"   l  links                    Z  size, or MAJOR,MINOR of a device\n" +
+			"   u, g  owner                 f, v  flags, generation\n" +
+			"   n, t, %  newline, tab, %    @  number of the FILE, from 1",
+	},
+	examples: []example{
+		{"rumpus stat --json /dev/null", "The attributes of a device, for a program."},
+		{"rumpus stat -f '%Lp %u:%g %N' /etc/*", "Permissions, owner and name."},
+	},
 	setup: func(fs *pflag.FlagSet) runFunc {
+		format := fs.StringP("format", "f", "", "what to write for each FILE: `FORMAT`")
 		follow := fs.BoolP("dereference", "L", false, "follow symbolic links")
+		bare := fs.BoolP("no-newline", "n", false, "with -f, no newline behind each FILE")
 		return func(ctx context.Context, c *call, args []string) error {
+			fields, err := parseStatFormat(*format)
+			if err != nil {
+				return err
+			}
+			if !*bare {
+				fields = append(fields, statField{text: "\n"})
+			}
+			nth := 0
 			k, err := c.kernel(ctx)
 			if err != nil {
 				return err
 			}
 			all := []fileJSON{}
 			err = c.each(ctx, args, func(p string) error {
+				nth++
 				fi := fileInfo{name: p}
 				get := k.Lstat
 				if *follow {
@@ -276,9 +304,12 @@ var statVerb = &verb{
 						return err
 					}
 				}
-				if c.json {
+				switch {
+				case c.json:
 					all = append(all, fi.json())
-				} else {
+				case *format != "":
+					c.out.Write(appendStat(nil, fields, &fi, nth, c.show))
+				default:
 					c.out.WriteString(statText(&fi, c.show))
 				}
 				return nil

@@ -26,7 +26,7 @@ var helpVerb = &verb{
 				writeManual(c.out)
 				return nil
 			}
-			v := findVerb(args[0])
+			v := verbNamed(args[0])
 			if v == nil {
 				if near := suggest(args[0]); near != "" {
 					return usagef("there is no verb %q: did you mean %s?", args[0], near)

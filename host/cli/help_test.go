@@ -18,7 +18,7 @@ func TestGolden(t *testing.T) {
 		"table": func(b *bytes.Buffer) { b.WriteString(Table()) },
 	}
 	for _, name := range []string{"run", "cp", "nc", "modstat", "config"} {
-		pages["help-"+name] = func(b *bytes.Buffer) { writePage(b, findVerb(name)) }
+		pages["help-"+name] = func(b *bytes.Buffer) { writePage(b, verbNamed(name)) }
 	}
 	for name, write := range pages {
 		t.Run(name, func(t *testing.T) {
@@ -88,7 +88,7 @@ func TestManual(t *testing.T) {
 		})
 	}
 	for from, to := range aliases {
-		if findVerb(to) == nil || findVerb(from) != nil {
+		if verbNamed(to) == nil || verbNamed(from) != nil {
 			t.Errorf("alias %s for %s", from, to)
 		}
 	}

@@ -105,7 +105,7 @@ func dispatch(ctx context.Context, s streams, args []string) int {
 	if len(args) == 0 {
 		return say(exitUsage, "a verb is needed\nusage: %s\nSee rumpus help.", topUsage)
 	}
-	v := findVerb(args[0])
+	v := verbNamed(args[0])
 	if v == nil {
 		if near := suggest(args[0]); near != "" {
 			return say(exitUsage, "unknown verb %q: did you mean %s?\nSee rumpus help.", args[0], near)

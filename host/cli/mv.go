@@ -19,7 +19,7 @@ var mvVerb = &verb{
 	short: "rename files",
 	long: []string{
 		"Renames SOURCE to TARGET, or into DIRECTORY. An existing file of that name is replaced.",
-		"From one mount to another, SOURCE is copied as by cp -rp and then removed. What cannot be copied whole leaves SOURCE and TARGET as they were.",
+		"From one mount to another, SOURCE is copied as by cp -a and then removed. What cannot be copied whole leaves SOURCE and TARGET as they were.",
 	},
 	examples: []example{{"rumpus mv /a /b", "a becomes b."}},
 	setup: func(fs *pflag.FlagSet) runFunc {
@@ -80,7 +80,7 @@ func (m mover) across(ctx context.Context, from, to string) error {
 		return err
 	}
 	switch st.Type {
-	case abi.VDIR, abi.VREG, abi.VLNK:
+	case abi.VDIR, abi.VREG, abi.VLNK, abi.VFIFO:
 	default:
 		return fmt.Errorf("%s: a %v is not moved to another mount: %w", from, st.Type, abi.EOPNOTSUPP)
 	}
@@ -91,7 +91,7 @@ func (m mover) across(ctx context.Context, from, to string) error {
 	from = strings.TrimRight(from, "/")
 	tmp := join(path.Dir(strings.TrimRight(to, "/")), ".mv-"+rand.Text())
 	t := &kernelTree{m.k}
-	whole, err := newCopier(m.c, cpFlags{preserve: true, recurse: true}).run(ctx, []operand{{t, t, from, tmp}})
+	whole, err := newCopier(m.c, cpFlags{preserve: true, recurse: true, archive: true}).run(ctx, []operand{{t, t, from, tmp}})
 	r := &remover{c: m.c, k: m.k, recurse: true}
 	if err == nil && whole {
 		if err = m.rename(ctx, tmp, strings.TrimRight(to, "/")); err == nil {

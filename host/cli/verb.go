@@ -63,7 +63,7 @@ func init() {
 		runVerb, haltVerb, dmesgVerb, sysctlVerb, vmstatVerb, iostatVerb, psVerb, killVerb, fstatVerb,
 		modstatVerb, modloadVerb, modunloadVerb,
 		lsVerb, catVerb, writeVerb, cpVerb, mkdirVerb, rmVerb, rmdirVerb, mvVerb, lnVerb,
-		readlinkVerb, statVerb, touchVerb, chmodVerb, chownVerb,
+		readlinkVerb, statVerb, touchVerb, chmodVerb, chownVerb, findVerb, duVerb, treeVerb,
 		mountVerb, umountVerb, dfVerb, fuseVerb,
 		devVerb, cgdconfigVerb, vndconfigVerb, nbdVerb, ddVerb,
 		ncVerb, ifconfigVerb,
@@ -71,7 +71,7 @@ func init() {
 	}
 }
 
-func findVerb(name string) *verb {
+func verbNamed(name string) *verb {
 	i := slices.IndexFunc(verbs, func(v *verb) bool { return v.name == name })
 	if i < 0 {
 		return nil
