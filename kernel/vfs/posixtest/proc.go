@@ -17,6 +17,8 @@ type P struct {
 	w   *World
 	s   Sys
 	dir string // of the case, as the first process sees it
+
+	ctimes map[string]abi.Timespec // by old
 }
 
 func newP(t *testing.T, w *World, uid, gid uint32, groups ...uint32) *P {
