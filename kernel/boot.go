@@ -211,14 +211,14 @@ func (k *Kernel) initCore() {
 		},
 	})
 	k.sys = &syscall.Kernel{
-		VFS: k.VFS, Socket: k.Socket, Dev: k.Dev, Sysctl: k.Sysctl, Evcnt: k.Evcnt, Msg: k.Msg, Procs: k.Procs, Files: k.Files, Pipes: k.Pipes,
+		VFS: k.VFS, Socket: k.Socket, Dev: k.Dev, Sysctl: k.Sysctl, Evcnt: k.Evcnt, Msg: k.Msg, Events: k.Events, Procs: k.Procs, Files: k.Files, Pipes: k.Pipes,
 		Auth: k.Auth, Now: k.hyp.Now, Booted: k.boot, Random: k.hyp.Entropy, Reboot: k.requestReboot, SyncBlocks: k.Bio.Sync, Drvctl: k.drvctl,
 		Rfork: k.rfork, Wmesg: k.wmesg, NoThreads: !k.threads(), Autoload: k.autoloadSyscall,
 		Calls: k.Evcnt.Attach("sysproxy", "syscalls"),
 	}
 	k.Mod = module.New(module.Deps{
 		Callouts: k.Callouts, Threads: k.Threads, Symbols: k.moduleSymbols,
-		Load: k.hyp.Load, Sysctl: k.Sysctl, Evcnt: k.Evcnt, Msg: k.Msg,
+		Load: k.hyp.Load, Sysctl: k.Sysctl, Evcnt: k.Evcnt, Msg: k.Msg, Events: k.Events,
 		Factions: map[modapi.Class]module.Faction{
 			modapi.ClassVFS: vfsFaction{k.VFS}, modapi.ClassNet: netFaction{k.Socket}, modapi.ClassDriver: devFaction{k.Dev},
 		},

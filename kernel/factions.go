@@ -16,6 +16,8 @@ var (
 	_ module.Faction = vfsFaction{}
 	_ module.Faction = netFaction{}
 	_ module.Faction = devFaction{}
+
+	_ module.Degrader = vfsFaction{}
 )
 
 type vfsFaction struct{ v *vfs.VFS }
@@ -28,6 +30,7 @@ func (f vfsFaction) Up(c context.Context, i string) error {
 	return err
 }
 func (f vfsFaction) Gone(inst string)            { f.v.InstanceUp(inst) }
+func (f vfsFaction) Degrade(inst string)         { f.v.InstanceUp(inst) }
 func (f vfsFaction) Hide(inst, name string) bool { return f.v.HideFS(inst, name) }
 func (f vfsFaction) Show(inst, name string)      { f.v.ShowFS(inst, name) }
 func (f vfsFaction) Detach(inst, name string)    { f.v.DetachFS(inst, name) }

@@ -32,7 +32,7 @@ var kernelOrder = [][]string{
 	{"etfs"},
 	{"dev"},
 	{"file"},
-	{"kprintf"},
+	{"kprintf", "evlog"},
 	{"event"},
 	{"sysctl"},
 	{"evcnt", "iostat"},

@@ -33,6 +33,7 @@ import (
 	"github.com/rumpus-kernel/rumpus/kernel/dev"
 	"github.com/rumpus-kernel/rumpus/kernel/etfs"
 	"github.com/rumpus-kernel/rumpus/kernel/evcnt"
+	"github.com/rumpus-kernel/rumpus/kernel/evlog"
 	"github.com/rumpus-kernel/rumpus/kernel/file"
 	"github.com/rumpus-kernel/rumpus/kernel/hyper"
 	"github.com/rumpus-kernel/rumpus/kernel/iostat"
@@ -122,6 +123,7 @@ type Kernel struct {
 	Sysctl      *sysctl.Tree
 	Evcnt       *evcnt.Set
 	Msg         *kprintf.Msgbuf
+	Events      *evlog.Log
 	Procs       *proc.Table
 	Files       *file.Table
 	Pipes       *file.Pipes
@@ -169,6 +171,7 @@ func New(o Options) *Kernel {
 	k.Evcnt = evcnt.New() // the host counts while it starts the components
 	k.boot = o.Hyper.Now()
 	k.Msg = kprintf.New(o.Hyper.Now, consoleWriter{k}, o.LogSink)
+	k.Events = evlog.New(o.Hyper.Now)
 	return k
 }
 

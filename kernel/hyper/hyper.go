@@ -66,6 +66,34 @@ type Plugin interface {
 	Stop(ctx context.Context)
 }
 
+// Mortal is a Plugin that says more about its end.
+type Mortal interface {
+	// Death is how it ended, after Done.
+	Death() Death
+}
+
+// Death is the end of a process.
+type Death struct {
+	// Cause is one word: exit (by itself, with Status), panic (Go's, status 2),
+	// signal (Signal, not from us), killed (SIGKILL from outside), oom (SIGKILL
+	// for want of memory), hang and lie (it was ended for that), closed (its
+	// connection was, but it lived on).
+	Cause  string
+	Text   string // for humans, one line
+	Signal string // "SIGSEGV"
+	Status int
+	Calls  int    // that were in flight
+	Op     string // the oldest of them
+	Own    bool   // it has itself to blame
+}
+
+// Judged is a Plugin that is ended when it hangs.
+type Judged interface {
+	// Hang is how much processor time a call of the class cpu may use without
+	// progress.
+	Hang() time.Duration
+}
+
 // PropsFiler is a Plugin with a file of properties beside its program:
 // NAME.json, as NetBSD has NAME.plist beside NAME.kmod.
 type PropsFiler interface {

@@ -10,6 +10,7 @@
 // Life of an instance:
 //
 //	Start --> running --Down--> restarting --Up--> running
+//	              \                  \--Degrade--> degraded --Up--> running
 //	              \                  \--Gone--> failed (slot lost)
 //	               \--Unload of its last module--> ended
 //
@@ -29,6 +30,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"sort"
@@ -38,6 +40,7 @@ import (
 
 	"github.com/rumpus-kernel/rumpus/kernel/clock"
 	"github.com/rumpus-kernel/rumpus/kernel/evcnt"
+	"github.com/rumpus-kernel/rumpus/kernel/evlog"
 	"github.com/rumpus-kernel/rumpus/kernel/hyper"
 	"github.com/rumpus-kernel/rumpus/kernel/kprintf"
 	"github.com/rumpus-kernel/rumpus/kernel/kthread"
@@ -75,6 +78,7 @@ type Deps struct {
 	Sysctl *sysctl.Tree
 	Evcnt  *evcnt.Set
 	Msg    *kprintf.Msgbuf
+	Events *evlog.Log // nil: nobody wants to know
 
 	Factions     map[modapi.Class]Faction // of ClassVFS, ClassNet, ClassDriver
 	AttachFS     func(instance, name string, t vfsops.FSType, c vfsops.Caps) error
@@ -119,6 +123,7 @@ type State string
 const (
 	Running    State = "running"
 	Restarting State = "restarting"
+	Degraded   State = "degraded" // no process, but the kernel answers what it has
 	Failed     State = "failed"
 	Disabled   State = "disabled" // a builtin that was unloaded: needs force to come back
 )
@@ -150,6 +155,11 @@ type Instance struct {
 	proc     hyper.Plugin
 	mods     []*Mod
 	props    map[string]modapi.Props // by module
+	causes   map[string]int          // of deaths
+	cause    string                  // of the last one
+	downAt   time.Time               // when it was known
+	recovery time.Duration           // from there until it ran again
+	spare    int                     // the process that stands by; 0: none
 }
 
 // Mod is a loaded module (struct module).
@@ -195,6 +205,12 @@ type Row struct {
 	Restarts int       `json:"restarts"`
 	Epoch    abi.Epoch `json:"epoch"`
 	Instance string    `json:"instance"`
+
+	Causes     map[string]int `json:"causes"`      // deaths of its processes, see hyper.Death
+	Cause      string         `json:"cause"`       // of the last one
+	RecoveryNs int64          `json:"recovery_ns"` // how long the last recovery took
+	Spare      int            `json:"spare"`       // the process that stands by; 0: none
+	HangNs     int64          `json:"hang_ns"`     // processor time without progress for which it is ended; 0: nobody judges
 }
 
 // flag is FLAG of modstat: a was autoloaded, f must be forced.
@@ -218,18 +234,23 @@ func (m *Manager) Rows() []Row {
 	rows := make([]Row, 0, len(m.mods))
 	for _, x := range m.mods {
 		r := Row{Name: x.Name, Class: x.Info.Class.String(), Source: x.Inst.Source, Flag: flag(x.auto, false), Refs: x.refs,
-			Requires: append([]string{}, x.Info.Requires...), State: x.Inst.state, Restarts: x.Inst.restarts, Epoch: x.Inst.epoch, Instance: x.Inst.Name}
+			Requires: append([]string{}, x.Info.Requires...), State: x.Inst.state, Restarts: x.Inst.restarts, Epoch: x.Inst.epoch, Instance: x.Inst.Name,
+			Causes: make(map[string]int), Cause: x.Inst.cause, RecoveryNs: int64(x.Inst.recovery), Spare: x.Inst.spare}
+		maps.Copy(r.Causes, x.Inst.causes)
 		if p := x.Inst.proc; p != nil {
 			r.Size = p.Size()
 			if x.Inst.state == Running {
 				r.Pid = p.Pid()
+			}
+			if h, ok := p.(hyper.Judged); ok {
+				r.HangNs = int64(h.Hang())
 			}
 		}
 		rows = append(rows, r)
 	}
 	for name, o := range m.off {
 		rows = append(rows, Row{Name: name, Class: o.info.Class.String(), Source: Builtin, Flag: flag(false, true), Refs: -1,
-			Requires: append([]string{}, o.info.Requires...), State: Disabled, Instance: o.spec.Instance})
+			Requires: append([]string{}, o.info.Requires...), State: Disabled, Instance: o.spec.Instance, Causes: make(map[string]int)})
 	}
 	sort.Slice(rows, func(i, j int) bool { return rows[i].Name < rows[j].Name })
 	return rows
@@ -349,6 +370,7 @@ func (m *Manager) start(ctx context.Context, s StartSpec, p hyper.Plugin, how Lo
 	}
 	m.slots()
 	m.d.Msg.Printf("%s: %sattached: %s", i.Name, process(p), strings.Join(i.names(), ", "))
+	m.d.Events.Emit(evlog.Event{Kind: evlog.Started, Instance: i.Name, Pid: p.Pid(), Epoch: i.epoch, Text: strings.Join(i.names(), " ")})
 	m.tab.Lock()
 	fs := m.factionsLocked(i)
 	m.tab.Unlock()

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
+	"github.com/rumpus-kernel/rumpus/kernel/evlog"
 	"github.com/rumpus-kernel/rumpus/kernel/hyper"
 	"github.com/rumpus-kernel/rumpus/modapi"
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
@@ -36,15 +38,46 @@ func (m *Manager) Down(i *Instance, p hyper.Plugin) bool {
 		m.tab.Unlock()
 		return false
 	}
+	death := deathOf(p)
 	i.state = Restarting
+	i.downAt = time.Now()
+	i.cause = death.Cause
+	if i.causes == nil {
+		i.causes = make(map[string]int)
+	}
+	i.causes[death.Cause]++
+	epoch := i.epoch
 	fs := m.factionsLocked(i)
 	m.tab.Unlock()
+	m.d.Events.Emit(evlog.Event{Kind: evlog.Died, Instance: i.Name, Pid: p.Pid(), Epoch: epoch, Cause: death.Cause,
+		Signal: death.Signal, Status: death.Status, Calls: death.Calls, Op: death.Op, Text: death.Text})
 	for _, f := range fs {
 		f.Down(i.Name)
 	}
 	m.dropBlocks(i.Name + "/")
 	m.d.Msg.Printf("%s: process %d died: %s", i.Name, p.Pid(), p.Cause())
 	return true
+}
+
+// deathOf is how a process ended.
+func deathOf(p hyper.Plugin) hyper.Death {
+	if d, ok := p.(hyper.Mortal); ok {
+		return d.Death()
+	}
+	return hyper.Death{Cause: "exit", Text: p.Cause()}
+}
+
+// Emit adds an event about an instance.
+func (m *Manager) Emit(i *Instance, e evlog.Event) {
+	e.Instance = i.Name
+	m.d.Events.Emit(e)
+}
+
+// SetSpare notes which process stands by for an instance; 0: none.
+func (m *Manager) SetSpare(i *Instance, pid int) {
+	m.tab.Lock()
+	i.spare = pid
+	m.tab.Unlock()
 }
 
 // factionsLocked are the factions that an instance has to do with: those of
@@ -74,7 +107,8 @@ func (m *Manager) Up(ctx context.Context, i *Instance, p hyper.Plugin) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.tab.Lock()
-	if m.inst[i.Name] != i || i.state != Restarting {
+	was := i.state
+	if m.inst[i.Name] != i || was != Restarting && was != Degraded {
 		m.tab.Unlock()
 		return fmt.Errorf("instance %s: %w", i.Name, ErrEnded)
 	}
@@ -117,18 +151,73 @@ func (m *Manager) Up(ctx context.Context, i *Instance, p hyper.Plugin) error {
 		}
 	}
 	m.tab.Lock()
-	ended := m.inst[i.Name] != i || i.state != Restarting // by KillAll, which waits for nobody
+	ended := m.inst[i.Name] != i || i.state != was // by KillAll, which waits for nobody
 	if !ended {
 		i.state = Running // who sees this finds everything put back
 		i.proc = p
 		i.restarts++
+		i.recovery = time.Since(i.downAt)
 	}
+	took, epoch := i.recovery, i.epoch
 	m.tab.Unlock()
 	if ended {
 		return fmt.Errorf("instance %s: %w", i.Name, ErrEnded)
 	}
-	m.d.Msg.Printf("%s: restarted as process %d, epoch %d", i.Name, p.Pid(), i.epoch)
+	m.d.Msg.Printf("%s: restarted as process %d, epoch %d", i.Name, p.Pid(), epoch)
+	m.Emit(i, evlog.Event{Kind: evlog.Recovered, Pid: p.Pid(), Epoch: epoch, Ns: int64(took)})
 	return nil
+}
+
+// Degrader is a Faction that can do without a process: it answers what the
+// kernel has, and EIO at once for the rest, until Up.
+type Degrader interface {
+	Degrade(instance string)
+}
+
+// Degrade gives an instance up for now: its mounts answer what the kernel has
+// of them, and else EIO. The slot stays filled, and Up may come later. It answers
+// false, and does nothing, for an instance of which a faction cannot do that.
+func (m *Manager) Degrade(i *Instance, why string) bool {
+	m.tab.Lock()
+	fs := m.factionsLocked(i)
+	ok := m.inst[i.Name] == i && i.state == Restarting && len(fs) > 0
+	for _, f := range fs {
+		_, can := f.(Degrader)
+		ok = ok && can
+	}
+	if ok {
+		i.state = Degraded
+	}
+	m.tab.Unlock()
+	if !ok {
+		return false
+	}
+	for _, f := range fs {
+		f.(Degrader).Degrade(i.Name)
+	}
+	m.d.Msg.Printf("%s: degraded: %s", i.Name, why)
+	m.Emit(i, evlog.Event{Kind: evlog.Degraded, Text: why})
+	return true
+}
+
+// Seqs is a Faction that counts the operations that were carried out for an
+// instance and cannot be lost any more.
+type Seqs interface {
+	Seq(instance string) uint64
+}
+
+// Seq is how many operations have been carried out for an instance by its
+// processes so far; false if nobody counts.
+func (m *Manager) Seq(i *Instance) (n uint64, ok bool) {
+	m.tab.Lock()
+	fs := m.factionsLocked(i)
+	m.tab.Unlock()
+	for _, f := range fs {
+		if s, is := f.(Seqs); is {
+			n, ok = n+s.Seq(i.Name), true
+		}
+	}
+	return n, ok
 }
 
 // Gone gives an instance up: the restart budget is used, nothing will come.
@@ -146,6 +235,7 @@ func (m *Manager) Gone(i *Instance, why string) {
 	}
 	m.slots()
 	m.d.Msg.Printf("%s: given up: %s", i.Name, why)
+	m.Emit(i, evlog.Event{Kind: evlog.Failed, Text: why})
 }
 
 // KillAll ends every process without Fini: the kernel has panicked.

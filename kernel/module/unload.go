@@ -7,6 +7,7 @@ import (
 	"sort"
 	"time"
 
+	"github.com/rumpus-kernel/rumpus/kernel/evlog"
 	"github.com/rumpus-kernel/rumpus/kernel/hyper"
 	"github.com/rumpus-kernel/rumpus/modapi"
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
@@ -62,7 +63,7 @@ func (m *Manager) unload(ctx context.Context, name string) error {
 	if state == Restarting {
 		return fmt.Errorf("modunload %s: is being restarted: %w", name, abi.EBUSY)
 	}
-	if state == Failed { // nobody can use it any more
+	if state == Failed || state == Degraded { // nobody can use it any more
 		att = nil
 	}
 	show := func(att []attachment) {
@@ -99,10 +100,11 @@ func (m *Manager) endIfEmpty(ctx context.Context, i *Instance) {
 	if empty {
 		delete(m.inst, i.Name)
 	}
-	p := i.proc
+	p, epoch := i.proc, i.epoch
 	m.tab.Unlock()
 	if empty && p != nil {
 		p.Stop(ctx)
+		m.Emit(i, evlog.Event{Kind: evlog.Ended, Pid: p.Pid(), Epoch: epoch})
 	}
 }
 

@@ -37,6 +37,12 @@ type Modstat struct {
 	Restarts int      `json:"restarts"`
 	Epoch    uint32   `json:"epoch"`
 	Instance string   `json:"instance"`
+
+	Causes     map[string]int `json:"causes"`      // how often its processes have ended, by cause: see hyper.Death
+	Cause      string         `json:"cause"`       // of the last end; "" if there was none
+	RecoveryNs int64          `json:"recovery_ns"` // from knowing of the last end until all was back
+	Spare      int            `json:"spare"`       // the process that stands by; 0 if none
+	HangNs     int64          `json:"hang_ns"`     // processor time without progress for which it is taken to hang; 0: it is not judged
 }
 
 // SysctlNode is a node of the sysctl tree with its value as text.

@@ -233,6 +233,7 @@ func TestArguments(t *testing.T) {
 		{func(c *Client) error { _, e := c.Modstat(ctx); return e }, abi.SYS_modstat, nil, [2]string{}, "", "", 16 << 10},
 		{func(c *Client) error { _, e := c.Ifstat(ctx); return e }, abi.SYS_ifstat, nil, [2]string{}, "", "", 16 << 10},
 		{func(c *Client) error { _, _, e := c.Msgbuf(ctx, 9, true, make([]byte, 3)); return e }, abi.SYS_msgbuf, []uint64{9, 1}, [2]string{}, "", "", 3},
+		{func(c *Client) error { _, _, e := c.Events(ctx, 9, true); return e }, abi.SYS_events, []uint64{9, 1}, [2]string{}, "", "", eventRoom},
 		{func(c *Client) error { return c.Reboot(ctx, 8) }, abi.SYS_reboot, []uint64{8}, [2]string{}, "", "", 0},
 		{func(c *Client) error { _, e := c.Getpid(ctx); return e }, abi.SYS_getpid, nil, [2]string{}, "", "", 0},
 	}

@@ -65,6 +65,6 @@ var sysent = [abi.SYS_MINMODULE]fn{
 	abi.SYS_drvctl:    sysDrvctl,
 	abi.SYS__lwp_self: sysLwpSelf, abi.SYS_lwproc_rfork: sysLwprocRfork,
 	abi.SYS_issetugid: sysZero, abi.SYS_clock_gettime: sysClockGettime, abi.SYS_getrandom: sysGetrandom,
-	abi.SYS_reboot: sysReboot, abi.SYS_modctl: sysModctl, abi.SYS_modstat: sysModstat,
+	abi.SYS_reboot: sysReboot, abi.SYS_modctl: sysModctl, abi.SYS_modstat: sysModstat, abi.SYS_events: sysEvents,
 	abi.SYS_sysctlbyname: sysSysctlbyname, abi.SYS___sysctl: sysSysctl, abi.SYS_msgbuf: sysMsgbuf,
 }

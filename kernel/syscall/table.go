@@ -25,6 +25,7 @@ import (
 
 	"github.com/rumpus-kernel/rumpus/kernel/dev"
 	"github.com/rumpus-kernel/rumpus/kernel/evcnt"
+	"github.com/rumpus-kernel/rumpus/kernel/evlog"
 	"github.com/rumpus-kernel/rumpus/kernel/file"
 	"github.com/rumpus-kernel/rumpus/kernel/kauth"
 	"github.com/rumpus-kernel/rumpus/kernel/kprintf"
@@ -45,6 +46,7 @@ type Kernel struct {
 	Sysctl *sysctl.Tree
 	Evcnt  *evcnt.Set
 	Msg    *kprintf.Msgbuf
+	Events *evlog.Log
 	Procs  *proc.Table
 	Files  *file.Table
 	Pipes  *file.Pipes
