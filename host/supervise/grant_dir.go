@@ -19,6 +19,10 @@ func openGrantDir(p string, rw bool, forUID int) (f *os.File, enforced bool, err
 	if err != nil {
 		return nil, false, err
 	}
+	if onExport(fd) {
+		unix.Close(fd)
+		return nil, false, &grantError{abi.ELOOP, "the directory is exported by a rumpus (fuse.rumpus): a call could wait for itself"}
+	}
 	if os.Geteuid() != 0 {
 		return os.NewFile(uintptr(fd), p), false, nil
 	}
@@ -57,6 +61,25 @@ func openGrantDir(p string, rw bool, forUID int) (f *os.File, enforced bool, err
 		return nil, false, missing("mount_setattr", err, what)
 	}
 	return os.NewFile(uintptr(tree), p), !rw, nil
+}
+
+// onExport reports whether a directory is on a file system that a rumpus
+// exports by FUSE. Its server is not asked: it may be us.
+func onExport(fd int) bool {
+	var st unix.Statx_t
+	b, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil || unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, unix.STATX_TYPE, &st) != nil {
+		return false
+	}
+	dev := fmt.Sprintf("%d:%d", st.Dev_major, st.Dev_minor)
+	for line := range strings.Lines(string(b)) {
+		pre, post, ok := strings.Cut(line, " - ")
+		w := strings.Fields(pre)
+		if ok && len(w) > 2 && w[2] == dev && strings.HasPrefix(post, "fuse.rumpus ") {
+			return true
+		}
+	}
+	return false
 }
 
 // missing says what a system call of the host needs that is not there.

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/rumpus-kernel/rumpus/host/supervise"
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
 	"github.com/rumpus-kernel/rumpus/modapi/vfsops"
 )
@@ -141,6 +142,9 @@ func TestInNamespace(t *testing.T) {
 			defer f.Close()
 			if _, err := newFS(1, f, options{fds: 16}); abi.ErrnoOf(err) != abi.ELOOP {
 				t.Error("the export as a source:", err)
+			}
+			if _, _, err := supervise.OpenGrant("host.dir:"+at, os.Geteuid()); abi.ErrnoOf(err) != abi.ELOOP {
+				t.Error("the export as a grant:", err)
 			}
 		})
 	})
