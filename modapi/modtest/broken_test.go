@@ -31,12 +31,14 @@ type everything interface {
 	vfsops.Readlinker
 	vfsops.Pinner
 	vfsops.Reserver
+	vfsops.Checkpointer
 }
 
 // broken is tmpfs with one fault.
 type broken struct {
 	everything
-	fault string
+	fault    string
+	restored bool // it is not the first process
 }
 
 func (b *broken) Lookup(ctx context.Context, req vfsops.LookupReq) (vfsops.LookupRes, error) {
@@ -53,11 +55,40 @@ func (b *broken) Lookup(ctx context.Context, req vfsops.LookupReq) (vfsops.Looku
 }
 
 func (b *broken) Create(ctx context.Context, req vfsops.CreateReq) (vfsops.Mutated, error) {
+	if b.fault == "own-ids" {
+		req.Op.Fileid = 0
+	}
+	if b.fault == "own-clock" && b.restored {
+		req.Op.Now.Sec++
+	}
 	m, err := b.everything.Create(ctx, req)
 	if b.fault == "stale-dir" {
 		m.Dir.Mtime.Sec--
 	}
 	return m, err
+}
+
+// Checkpoint loses things, in several ways.
+func (b *broken) Checkpoint(ctx context.Context, seq abi.OpSeq) error {
+	if b.fault == "forgets-checkpoint" && seq > 20 {
+		return nil
+	}
+	return b.everything.Checkpoint(ctx, seq)
+}
+
+func (b *broken) Getattr(ctx context.Context, h abi.Handle) (abi.Vattr, error) {
+	v, err := b.everything.Getattr(ctx, h)
+	if b.fault == "forgets-pins" && b.restored && err == nil && v.Nlink == 0 {
+		return v, abi.ESTALE
+	}
+	return v, err
+}
+
+func (b *broken) Reserve(ctx context.Context, n int64) (int64, error) {
+	if b.fault == "reserves-less" && b.restored && n > 10 {
+		n /= 2
+	}
+	return b.everything.Reserve(ctx, n)
 }
 
 func (b *broken) Remove(ctx context.Context, req vfsops.RemoveReq) (vfsops.Mutated, error) {
@@ -77,6 +108,10 @@ func (b *broken) Readdir(ctx context.Context, req vfsops.ReaddirReq) (vfsops.Rea
 		res.Entries = append(res.Entries[:1:1], res.Entries[2:]...)
 	case b.fault == "dots" && req.Cookie == 0 && len(res.Entries) > 0:
 		res.Entries[0].Name = "."
+	case b.fault == "new-cookies" && b.restored:
+		for i := range res.Entries {
+			res.Entries[i].Cookie++
+		}
 	}
 	return res, err
 }
@@ -107,7 +142,7 @@ func (t brokenType) Mount(ctx context.Context, req *vfsops.MountReq) (vfsops.FS,
 	if err != nil {
 		return nil, err
 	}
-	return &broken{everything: fs.(everything), fault: t.fault}, nil
+	return &broken{everything: fs.(everything), fault: t.fault, restored: req.Seq > 0}, nil
 }
 
 type brokenKernel struct {
@@ -115,7 +150,33 @@ type brokenKernel struct {
 	fault string
 }
 
+// Store loses changes, or has its own idea of what is valid.
+func (k brokenKernel) Store(mount abi.Fsid) modapi.Store {
+	return &brokenStore{k.Kernel.Store(mount), k, mount}
+}
+
+type brokenStore struct {
+	modapi.Store
+	k     brokenKernel
+	mount abi.Fsid
+}
+
+func (s *brokenStore) Write(ctx context.Context, ops []modapi.StoreOp) error {
+	if s.k.fault == "forgets-changes" && len(ops) > 3 {
+		ops = ops[1:]
+	}
+	err := s.Store.Write(ctx, ops)
+	if k, ok := s.k.Kernel.(*modtest.Kernel); ok && s.k.fault == "valid-at-once" {
+		st := k.StoreOf(s.mount)
+		st.Commit(st.Seq()) // of a kernel that does not keep its word
+	}
+	return err
+}
+
 func (k brokenKernel) AttachFS(name string, t vfsops.FSType, c vfsops.Caps) error {
+	if k.fault == "claims" {
+		c &^= vfsops.CapFixedids
+	}
 	return k.Kernel.AttachFS(name, brokenType{t, k.fault}, c)
 }
 
@@ -153,6 +214,16 @@ func TestKitNotices(t *testing.T) {
 		"dots":      "readdir",
 		"leak":      "pin",
 		"dir2":      "rename",
+
+		"claims":             "checkpoint-caps",
+		"forgets-checkpoint": "checkpoint",
+		"forgets-changes":    "checkpoint",
+		"new-cookies":        "checkpoint-readdir",
+		"own-clock":          "checkpoint-replay",
+		"own-ids":            "checkpoint-ids",
+		"forgets-pins":       "checkpoint-pin",
+		"reserves-less":      "checkpoint-reserve",
+		"valid-at-once":      "checkpoint-uncommitted",
 	} {
 		t.Run(fault, func(t *testing.T) {
 			cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestBrokenFS$/./direct", "-test.v")

@@ -11,6 +11,7 @@ import (
 
 	"github.com/rumpus-kernel/rumpus/modapi"
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
+	"github.com/rumpus-kernel/rumpus/modapi/devops"
 	"github.com/rumpus-kernel/rumpus/modapi/vfsops"
 )
 
@@ -23,6 +24,8 @@ type FSUnderTest struct {
 	Type    string // as attached
 	Source  string
 	Options map[string]string
+	// Disks are block devices of the kernel that the modules find by Block.
+	Disks map[abi.Dev]devops.BlockIO
 }
 
 // TestFS checks the rules of package vfsops on the file systems that newFS
@@ -34,6 +37,7 @@ func TestFS(t *testing.T, newFS func(t *testing.T) FSUnderTest) {
 		t.Run(r.name, func(t *testing.T) {
 			eachBinding(t, func(t *testing.T, b Binding) {
 				f := mountFS(t, b, newFS(t))
+				f.newFS = newFS
 				r.rule(f)
 			})
 		})
@@ -83,6 +87,15 @@ var fsRules = []struct {
 	{"fixed-ids", ruleFixedids},
 	{"repeatable", ruleRepeatable},
 	{"parallel", ruleParallel},
+	{"checkpoint-caps", ruleCheckpointCaps},
+	{"checkpoint", ruleCheckpoint},
+	{"checkpoint-replay", ruleCheckpointReplay},
+	{"checkpoint-uncommitted", ruleCheckpointUncommitted},
+	{"checkpoint-ids", ruleCheckpointIDs},
+	{"checkpoint-pin", ruleCheckpointPin},
+	{"checkpoint-readdir", ruleCheckpointReaddir},
+	{"checkpoint-reserve", ruleCheckpointReserve},
+	{"checkpoint-random", ruleCheckpointRandom},
 }
 
 // fsT is a mounted file system in a test.
@@ -97,6 +110,8 @@ type fsT struct {
 	seq  abi.OpSeq
 	ut   FSUnderTest
 	b    Binding
+
+	newFS func(t *testing.T) FSUnderTest
 }
 
 func eachBinding(t *testing.T, f func(t *testing.T, b Binding)) {
@@ -135,7 +150,11 @@ func (k *Kernel) load(b Binding, mods []modapi.Module, grants map[string]*os.Fil
 
 func mountFS(t *testing.T, b Binding, ut FSUnderTest) *fsT {
 	t.Helper()
-	k := load(t, b, ut.Mods, ut.Grants, ut.Props)
+	k := NewKernel(t, ut.Grants)
+	for dev, io := range ut.Disks {
+		k.SetDisk(dev, io)
+	}
+	k.load(b, ut.Mods, ut.Grants, ut.Props)
 	f := &fsT{T: t, ctx: t.Context(), k: k, ut: ut, b: b}
 	typ, ok := k.FSTypes[ut.Type]
 	if !ok {
@@ -161,7 +180,12 @@ func mountFS(t *testing.T, b Binding, ut FSUnderTest) *fsT {
 // op is the next mutator's Op. The time moves on by a second each.
 func (f *fsT) op() vfsops.Op {
 	f.seq++
-	return vfsops.Op{Seq: f.seq, Now: abi.Timespec{Sec: 1700000000 + int64(f.seq), Nsec: 5}, Seed: uint64(f.seq) * 7919, Caller: abi.KernelCaller}
+	return f.opAt(f.seq)
+}
+
+// opAt is the Op of a mutator.
+func (f *fsT) opAt(seq abi.OpSeq) vfsops.Op {
+	return vfsops.Op{Seq: seq, Now: abi.Timespec{Sec: 1700000000 + int64(seq), Nsec: 5}, Seed: uint64(seq) * 7919, Caller: abi.KernelCaller}
 }
 
 func (f *fsT) has(c vfsops.Caps) bool { return f.caps&c == c }
