@@ -482,6 +482,14 @@ func (p *Process) Kill() {
 	}
 }
 
+// Fence is the urgent half of Kill: SIGKILL to the group, and 100 ms at most for
+// the death. A corpse that stays in the host's kernel (state D) is left behind.
+// Kill is to follow.
+func (p *Process) Fence() {
+	p.l.fence()
+	waitFor(p.l.dead, killWait)
+}
+
 // Stop asks the process to end by closing the data plane, waits for it until
 // ctx is done but at most 2 s, then kills what is left. Call it after the
 // modules are finished (Life).

@@ -2,10 +2,7 @@ package supervise
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"os"
 	"sync"
 	"syscall"
@@ -15,7 +12,6 @@ import (
 
 	"github.com/rumpus-kernel/rumpus/kernel/hyper"
 	"github.com/rumpus-kernel/rumpus/kernel/modproxy"
-	"github.com/rumpus-kernel/rumpus/kernel/module"
 	"github.com/rumpus-kernel/rumpus/modapi"
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
 	"github.com/rumpus-kernel/rumpus/modapi/ring"
@@ -29,6 +25,7 @@ type Policy struct {
 	StartTimeout time.Duration // exec to handshake; 0 = 10 s
 	Budget       int           // deaths within Window that are answered by a restart
 	Window       time.Duration
+	Spare        bool // a started process stands by, so that a restart is quick
 }
 
 // DefaultPolicy is the policy of an instance without one of its own, such as
@@ -39,9 +36,15 @@ var DefaultPolicy = Policy{StartTimeout: startTimeout, Budget: 5, Window: 10 * t
 // loop per instance, so that recoveries of one never overlap.
 //
 // A death counts against the budget if the process had itself to blame: an
-// exit, a signal of its own, or a lie. A SIGKILL from outside does not count,
-// it only backs off. The first two restarts come at once; then the wait
-// doubles from 10 ms to 1 s, and starts over after a calm window.
+// exit, a signal of its own, a hang, a lie, or SIGKILL for want of memory that
+// the host's kernel confirms. Another SIGKILL came from outside and does not
+// count. Nor do deaths between which operations were carried out for good
+// (module.Seqs). The first two restarts come at once; then the wait doubles from
+// 10 ms to 1 s, and starts over after a calm window or if the process did
+// anything at all.
+//
+// When the budget is used, a file system's instance is degraded and tried again
+// every 30 s; another one is given up.
 type Supervisor struct {
 	find   func(plugin string) (path string, err error)
 	policy map[string]Policy
@@ -52,9 +55,17 @@ type Supervisor struct {
 	// first Load.
 	Deadline func(wire.Class) time.Duration
 
+	// HangCPU is how much processor time the component may use without progress
+	// while calls of the classes spin and cpu wait (0: 100 ms), SlowCPU while
+	// others do (0: any). Set them before the first Load.
+	HangCPU, SlowCPU time.Duration
+
 	// Evcnt makes a counter of the kernel; nil: nothing is counted. Set it
 	// before the first Load.
 	Evcnt func(group, name string) *modapi.Counter
+
+	probe time.Duration // between attempts to bring a degraded instance back
+	idle  time.Duration // after the first start, before a spare is started
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -76,7 +87,8 @@ type instanceUID struct {
 // of its program.
 func NewSupervisor(find func(string) (string, error), policy map[string]Policy, log hclog.Logger) *Supervisor {
 	ctx, cancel := context.WithCancel(context.Background())
-	return &Supervisor{find: find, policy: policy, log: log, ctx: ctx, cancel: cancel, uid: make(map[string]*instanceUID)}
+	return &Supervisor{find: find, policy: policy, log: log, probe: probePeriod, idle: spareIdle,
+		ctx: ctx, cancel: cancel, uid: make(map[string]*instanceUID)}
 }
 
 // Close ends the restart loops; processes are not ended by it.
@@ -134,19 +146,66 @@ func (s *Supervisor) drop(instance string) {
 }
 
 // Load starts a process and connects to its modules.
-func (s *Supervisor) Load(ctx context.Context, spec hyper.PluginSpec) (_ hyper.Plugin, err error) {
-	path, err := s.find(spec.Plugin)
+func (s *Supervisor) Load(ctx context.Context, spec hyper.PluginSpec) (hyper.Plugin, error) {
+	f, err := s.launch(ctx, spec.Instance, spec.Plugin)
 	if err != nil {
 		return nil, err
 	}
-	pol := s.policyOf(spec.Instance)
-	cred, err := s.hold(spec.Instance)
+	pl, err := s.connect(ctx, f, spec.Epoch)
 	if err != nil {
-		return nil, fmt.Errorf("component %s: %w", spec.Instance, err)
+		return nil, err
+	}
+	return pl, nil
+}
+
+// launched is a process that runs and answers, but that nobody has asked for its
+// modules yet.
+type launched struct {
+	p        *Process
+	instance string
+	program  program
+	drop     func() // gives the uid back
+}
+
+// kill ends it.
+func (f *launched) kill() {
+	f.p.Kill()
+	f.drop()
+}
+
+// program is a file that is executed, as it is now.
+type program struct {
+	path     string
+	dev, ino uint64
+	size     int64
+	mtime    time.Time
+}
+
+func programOf(path string) program {
+	g := program{path: path}
+	if st, err := os.Stat(path); err == nil {
+		g.size, g.mtime = st.Size(), st.ModTime()
+		if sys, ok := st.Sys().(*syscall.Stat_t); ok {
+			g.dev, g.ino = sys.Dev, sys.Ino
+		}
+	}
+	return g
+}
+
+// launch starts a process of an instance.
+func (s *Supervisor) launch(ctx context.Context, instance, plugin string) (_ *launched, err error) {
+	path, err := s.find(plugin)
+	if err != nil {
+		return nil, err
+	}
+	pol := s.policyOf(instance)
+	cred, err := s.hold(instance)
+	if err != nil {
+		return nil, fmt.Errorf("component %s: %w", instance, err)
 	}
 	defer func() {
 		if err != nil {
-			s.drop(spec.Instance)
+			s.drop(instance)
 		}
 	}()
 	var grants []Grant
@@ -162,229 +221,35 @@ func (s *Supervisor) Load(ctx context.Context, spec hyper.PluginSpec) (_ hyper.P
 		}
 		name, f, err := OpenGrant(g, uid)
 		if err != nil {
-			return nil, fmt.Errorf("component %s: %w", spec.Instance, err)
+			return nil, fmt.Errorf("component %s: %w", instance, err)
 		}
 		grants = append(grants, Grant{name, f})
 	}
-	p, err := Start(ctx, Spec{Instance: spec.Instance, Path: path, Grants: grants, Cred: cred, StartTimeout: pol.StartTimeout, Log: s.log.Named(spec.Instance)})
+	f := &launched{instance: instance, program: programOf(path), drop: sync.OnceFunc(func() { s.drop(instance) })}
+	f.p, err = Start(ctx, Spec{Instance: instance, Path: path, Grants: grants, Cred: cred, StartTimeout: pol.StartTimeout, Log: s.log.Named(instance)})
 	if err != nil {
 		return nil, err
 	}
-	link, err := modproxy.Open(ctx, p.Stream(), p, modproxy.Options{Instance: spec.Instance, Epoch: spec.Epoch, Ring: p.TakeRing(), Counters: ring.NewCounters(s.Evcnt), Stream: stream.Options{Deadline: s.Deadline}})
+	return f, nil
+}
+
+// connect makes a plugin of a process, which is ended if that fails.
+func (s *Supervisor) connect(ctx context.Context, f *launched, epoch abi.Epoch) (*plug, error) {
+	pl := &plug{p: f.p, path: f.program.path, size: f.program.size, drop: f.drop,
+		done: make(chan struct{}), busy: make(chan struct{}, 1), ooms: oomKills()}
+	pl.judge = judge{p: f.p.l, cpu: s.HangCPU, slowCPU: s.SlowCPU}
+	if pl.judge.cpu == 0 {
+		pl.judge.cpu = hangCPU
+	}
+	link, err := modproxy.Open(ctx, f.p.Stream(), f.p, modproxy.Options{
+		Instance: f.instance, Epoch: epoch, Ring: f.p.TakeRing(), Counters: ring.NewCounters(s.Evcnt),
+		Stream: stream.Options{Deadline: s.Deadline, Busy: pl.waited, Excuse: pl.judge.starved.Load},
+	})
 	if err != nil {
-		p.Kill()
-		return nil, &StartError{Instance: spec.Instance, Path: path, Reason: err}
+		f.kill()
+		return nil, &StartError{Instance: f.instance, Path: f.program.path, Reason: err}
 	}
-	pl := &plug{p: p, link: link, path: path, done: make(chan struct{}), drop: func() { s.drop(spec.Instance) }}
-	if st, err := os.Stat(path); err == nil {
-		pl.size = st.Size()
-	}
+	pl.link, pl.judge.c = link, link.Conn()
 	go pl.watch()
 	return pl, nil
-}
-
-// plug is a process with its link: hyper.Plugin.
-type plug struct {
-	p    *Process
-	link *modproxy.Link
-	size int64
-	path string
-	done chan struct{}
-	drop func() // gives the uid back
-
-	mu    sync.Mutex
-	cause string // protected by mu
-	own   bool   // it has itself to blame; protected by mu
-}
-
-// watch waits for the death of the process or the failure of the link, which
-// is a death sentence.
-func (pl *plug) watch() {
-	select {
-	case <-pl.p.Dead():
-	case <-pl.link.Done():
-		// The stream of a dying process breaks a moment before its death shows.
-		if guilty(pl.link.Err()) || !waitFor(pl.p.Dead(), killWait) {
-			pl.mu.Lock()
-			pl.cause, pl.own = fmt.Sprintf("fenced: %v", pl.link.Err()), true
-			pl.mu.Unlock()
-			pl.p.Kill()
-		}
-	}
-	x := pl.p.Exit()
-	pl.mu.Lock()
-	if pl.cause == "" {
-		pl.cause = x.Text
-		pl.own = x.Signal != syscall.SIGKILL
-	}
-	pl.mu.Unlock()
-	close(pl.done)
-	pl.link.Close()
-	pl.p.Kill()
-	pl.drop()
-}
-
-// guilty reports whether a link ended because the component broke the rules.
-func guilty(err error) bool {
-	var lie *stream.Lie
-	var hang *stream.Hang
-	return errors.As(err, &lie) || errors.As(err, &hang)
-}
-
-func (pl *plug) Modules() []modapi.Module { return pl.link.Modules() }
-func (pl *plug) Pid() int                 { return pl.p.Pid() }
-func (pl *plug) Size() int64              { return pl.size }
-func (pl *plug) Done() <-chan struct{}    { return pl.done }
-
-// PropsFile reads the program's properties, PATH.json: hyper.PropsFiler.
-func (pl *plug) PropsFile(max int) ([]byte, error) {
-	f, err := os.Open(pl.path + ".json")
-	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil, abi.ENOENT
-		}
-		return nil, fmt.Errorf("%v: %w", err, abi.EACCES)
-	}
-	defer f.Close()
-	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s.json is no file: %w", pl.path, abi.EINVAL)
-	}
-	return io.ReadAll(io.LimitReader(f, int64(max)))
-}
-
-func (pl *plug) Cause() string {
-	pl.mu.Lock()
-	defer pl.mu.Unlock()
-	s := pl.cause
-	if pl.own {
-		if w := pl.p.LastWords(); w != "" {
-			s += ": " + w
-		}
-	}
-	return s
-}
-
-func (pl *plug) blamed() bool {
-	pl.mu.Lock()
-	defer pl.mu.Unlock()
-	return pl.own
-}
-
-// Stop ends the process: politely, or at once if ctx has ended.
-func (pl *plug) Stop(ctx context.Context) {
-	pl.link.Close()
-	pl.p.Stop(ctx)
-	waitFor(pl.done, releaseWait)
-}
-
-// restartTimeout bounds one attempt at a restart, after which it is a failure.
-const restartTimeout = 15 * time.Second
-
-// Watch takes over an instance that runs: it is restarted when its process
-// dies, until it is unloaded or the budget is used.
-func (s *Supervisor) Watch(m *module.Manager, i *module.Instance) {
-	p, _ := m.Proc(i)
-	pl, ok := p.(*plug)
-	if !ok {
-		return
-	}
-	// The uid stays the instance's between two processes. It has one now, so
-	// this cannot fail.
-	s.hold(i.Name)
-	s.loops.Go(func() {
-		defer s.drop(i.Name)
-		s.loop(m, i, pl)
-	})
-}
-
-func (s *Supervisor) loop(m *module.Manager, i *module.Instance, pl *plug) {
-	pol := s.policyOf(i.Name)
-	log := s.log.Named(i.Name)
-	var deaths []time.Time // that count
-	var last time.Time
-	quick := 0
-	for {
-		select {
-		case <-pl.done:
-		case <-s.ctx.Done():
-			return
-		}
-		if !m.Down(i, pl) {
-			return // unloaded
-		}
-		now := time.Now()
-		log.Warn("component died", "cause", pl.Cause(), "pid", pl.Pid())
-		if now.Sub(last) > pol.Window {
-			quick = 0
-		}
-		last = now
-		blamed := pl.blamed()
-		for {
-			if blamed {
-				deaths = append(deaths, time.Now())
-			}
-			for len(deaths) > 0 && now.Sub(deaths[0]) > pol.Window {
-				deaths = deaths[1:]
-			}
-			if len(deaths) > pol.Budget || pol.Budget == 0 {
-				why := fmt.Sprintf("%d deaths in %v, more than the restart budget of %d", len(deaths), pol.Window, pol.Budget)
-				log.Error("component given up", "reason", why)
-				m.Gone(i, why)
-				return
-			}
-			if !s.pause(quick) {
-				return
-			}
-			quick++
-			next, err := s.restart(m, i)
-			if err == nil {
-				pl = next
-				log.Info("component restarted", "pid", pl.Pid())
-				break
-			}
-			if errors.Is(err, errUnloaded) || s.ctx.Err() != nil {
-				return
-			}
-			log.Error("restart failed", "error", err)
-			blamed = true
-		}
-	}
-}
-
-var errUnloaded = errors.New("instance was unloaded")
-
-func (s *Supervisor) restart(m *module.Manager, i *module.Instance) (*plug, error) {
-	ctx, cancel := context.WithTimeout(s.ctx, restartTimeout)
-	defer cancel()
-	_, epoch := m.Proc(i)
-	p, err := s.Load(ctx, hyper.PluginSpec{Instance: i.Name, Plugin: i.Plugin, Epoch: epoch + 1})
-	if err != nil {
-		return nil, err
-	}
-	pl := p.(*plug)
-	if err := m.Up(ctx, i, pl); err != nil {
-		pl.p.Kill()
-		if errors.Is(err, module.ErrEnded) {
-			return nil, errUnloaded
-		}
-		return nil, err
-	}
-	return pl, nil
-}
-
-// pause waits before restart n: not at all for the first two, then 10 ms * 2^k
-// up to a second.
-func (s *Supervisor) pause(n int) bool {
-	if n < 2 {
-		return s.ctx.Err() == nil
-	}
-	d := min(10*time.Millisecond<<min(n-2, 10), time.Second)
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-s.ctx.Done():
-		return false
-	}
 }

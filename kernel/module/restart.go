@@ -38,24 +38,26 @@ func (m *Manager) Down(i *Instance, p hyper.Plugin) bool {
 		m.tab.Unlock()
 		return false
 	}
-	death := deathOf(p)
 	i.state = Restarting
 	i.downAt = time.Now()
-	i.cause = death.Cause
-	if i.causes == nil {
-		i.causes = make(map[string]int)
-	}
-	i.causes[death.Cause]++
 	epoch := i.epoch
 	fs := m.factionsLocked(i)
 	m.tab.Unlock()
-	m.d.Events.Emit(evlog.Event{Kind: evlog.Died, Instance: i.Name, Pid: p.Pid(), Epoch: epoch, Cause: death.Cause,
-		Signal: death.Signal, Status: death.Status, Calls: death.Calls, Op: death.Op, Text: death.Text})
-	for _, f := range fs {
+	for _, f := range fs { // first of all: callers are to wait, not to fail
 		f.Down(i.Name)
 	}
 	m.dropBlocks(i.Name + "/")
-	m.d.Msg.Printf("%s: process %d died: %s", i.Name, p.Pid(), p.Cause())
+	d := deathOf(p)
+	m.tab.Lock()
+	i.cause = d.Cause
+	if i.causes == nil {
+		i.causes = make(map[string]int)
+	}
+	i.causes[d.Cause]++
+	m.tab.Unlock()
+	m.Emit(i, evlog.Event{Kind: evlog.Died, Pid: p.Pid(), Epoch: epoch, Cause: d.Cause,
+		Signal: d.Signal, Status: d.Status, Calls: d.Calls, Op: d.Op, Text: d.Text})
+	m.d.Msg.Printf("%s: process %d died: %s", i.Name, p.Pid(), d.Text)
 	return true
 }
 
@@ -65,6 +67,14 @@ func deathOf(p hyper.Plugin) hyper.Death {
 		return d.Death()
 	}
 	return hyper.Death{Cause: "exit", Text: p.Cause()}
+}
+
+// Wanted reports whether an instance is there, running or not: it has neither
+// been unloaded nor given up.
+func (m *Manager) Wanted(i *Instance) bool {
+	m.tab.Lock()
+	defer m.tab.Unlock()
+	return m.inst[i.Name] == i && i.state != Failed
 }
 
 // Emit adds an event about an instance.
