@@ -80,12 +80,17 @@ func TestRemoteMakesNoGarbage(t *testing.T) {
 			}
 		}
 		run()
-		runtime.ReadMemStats(&before)
-		run()
-		runtime.ReadMemStats(&after)
-		// A garbage collection empties the pools, and who parks makes a little.
-		if per := float64(after.Mallocs-before.Mallocs) / n; per > 0.2 {
-			t.Errorf("%s makes %.2f allocations", name, per)
+		// A garbage collection empties the pools, and who parks makes a little:
+		// what the call itself makes, it makes every time.
+		least := float64(n)
+		for i := 0; i < 10 && least > 0.2; i++ {
+			runtime.ReadMemStats(&before)
+			run()
+			runtime.ReadMemStats(&after)
+			least = min(least, float64(after.Mallocs-before.Mallocs)/n)
+		}
+		if least > 0.2 {
+			t.Errorf("%s makes %.2f allocations", name, least)
 		}
 	}
 }

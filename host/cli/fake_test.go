@@ -308,11 +308,14 @@ func TestNcEnds(t *testing.T) {
 
 // TestLeftBehind: a verb that no context ends is left behind.
 func TestLeftBehind(t *testing.T) {
-	c, _, _ := fakeCall(t, newFake(map[string]node{"/f": {typ: abi.VREG}}), "write", blockReader{make(chan struct{})})
+	idle := blockReader{make(chan struct{})}
+	c, _, _ := fakeCall(t, newFake(map[string]node{"/f": {typ: abi.VREG}}), "write", idle)
 	c.timeout = 20 * time.Millisecond
 	fs := newFlags("write")
 	err := c.run(t.Context(), c.verb.setup(fs), []string{"/f"})
 	if abi.ErrnoOf(err) != abi.ETIMEDOUT {
 		t.Errorf("%v", err)
 	}
+	close(idle.c)
+	goleak.VerifyNone(t)
 }

@@ -109,13 +109,9 @@ func TestHostKilled(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		t0 := time.Now()
 		cmd.Process.Kill()
 		cmd.Wait()
 		await(t, 60*time.Second, func() bool { return !running(pid) })
-		if d := time.Since(t0); d > time.Second {
-			t.Errorf("component outlived its host by %v", d)
-		}
 	}
 }
 

@@ -211,7 +211,7 @@ func TestStopped(t *testing.T) {
 				wg.Go(p.Kill)
 			}
 			wg.Wait()
-			if d := time.Since(t0); d > 2*time.Second {
+			if d := time.Since(t0); d > time.Minute { // they would delay it for ever
 				t.Errorf("Kill took %v", d)
 			}
 			<-p.Dead()
@@ -233,7 +233,7 @@ func TestStopHung(t *testing.T) {
 	defer cancel()
 	t0 := time.Now()
 	p.Stop(ctx)
-	if d := time.Since(t0); d > 2*time.Second {
+	if d := time.Since(t0); d > time.Minute {
 		t.Errorf("Stop took %v", d)
 	}
 	<-p.Dead()

@@ -117,7 +117,7 @@ var busy = []func(ctx context.Context, c *rumpclient.Client, r *rand.Rand) error
 // time (tests/rump/rumpkern/t_sp.sh stress_killer).
 func TestStressKiller(t *testing.T) {
 	k := boot(t)
-	ctx, cancel := context.WithTimeout(context.Background(), stressTime()+30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), stressTime()+time.Minute)
 	defer cancel()
 	procs := func() (n int) {
 		k.Procs.Each(func(*proc.Proc) { n++ })
@@ -142,7 +142,7 @@ func TestStressKiller(t *testing.T) {
 	for w := range 8 {
 		wg.Go(func() {
 			r := rand.New(rand.NewPCG(uint64(w), 7))
-			for time.Now().Before(end) {
+			for time.Now().Before(end) || kills.Load() < 20 && ctx.Err() == nil {
 				c, nc, err := raw(ctx, path)
 				if err != nil {
 					t.Errorf("connect: %v", err)
@@ -197,7 +197,7 @@ func settled(t *testing.T, what string, get func() int, want int) {
 	t.Helper()
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
-	for range 5000 {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); {
 		if get() == want {
 			return
 		}
@@ -283,12 +283,16 @@ func TestIdle(t *testing.T) {
 		must(t, syscall.Getrusage(syscall.RUSAGE_SELF, &ru))
 		return time.Duration(ru.Utime.Nano() + ru.Stime.Nano())
 	}
-	before := used()
-	idle := time.NewTimer(2 * time.Second)
-	<-idle.C
-	if d := used() - before; d > 60*time.Millisecond {
-		t.Errorf("idle for 2 s it used %v of CPU", d)
-	} else {
-		t.Logf("%v of CPU in 2 s", d)
+	// Who polls uses CPU in every second; the runtime's own work does not come
+	// in every one.
+	least := time.Hour
+	for i := 0; i < 10 && least > 30*time.Millisecond; i++ {
+		before := used()
+		idle := time.NewTimer(time.Second)
+		<-idle.C
+		least = min(least, used()-before)
+	}
+	if least > 30*time.Millisecond {
+		t.Errorf("idle for 1 s it used %v of CPU, every time", least)
 	}
 }
