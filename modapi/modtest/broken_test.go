@@ -226,7 +226,11 @@ func TestKitNotices(t *testing.T) {
 		"valid-at-once":      "checkpoint-uncommitted",
 	} {
 		t.Run(fault, func(t *testing.T) {
-			cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestBrokenFS$/./direct", "-test.v")
+			only := "." // all of them, without a fault
+			if rule != "" {
+				only = "^" + rule + "$"
+			}
+			cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestBrokenFS$/"+only+"/direct", "-test.v")
 			cmd.Env = append(os.Environ(), brokenEnv+"="+fault)
 			out, err := cmd.CombinedOutput()
 			if rule == "" {
