@@ -41,6 +41,7 @@ func component(name, class string) Component {
 		Restart: Restart{Budget: 5, Window: 10 * time.Second, Wait: 5 * time.Second},
 		Grant:   []string{}, Sandbox: Sandbox{MayMiss: []string{}}, Props: map[string]any{},
 	}
+	c.Restart.Spare = name == "vfs"
 	if name == "dev" {
 		c.Grant = []string{"host.console"}
 	}
@@ -109,7 +110,7 @@ log: {level: "off", json: true, file: x.log}
 	w.Server = Server{Socket: "/tmp/s", Mode: 0o770, Clients: 1}
 	vfs, untrusted, net := component("vfs", "vfs"), component("untrusted", "vfs"), component("net", "net")
 	vfs.Essential, vfs.StartTimeout, vfs.Grant = true, 3*time.Second, []string{"a", "b"}
-	vfs.Restart = Restart{Budget: 0, Window: 10 * time.Second, Wait: time.Second}
+	vfs.Restart = Restart{Budget: 0, Window: 10 * time.Second, Wait: time.Second, Spare: true}
 	vfs.Props = map[string]any{"n": 1, "l": []any{1, map[string]any{"a": 2}}, "f": 1.5}
 	untrusted.Plugin = "./bin/vfs"
 	net.Enabled = false

@@ -99,6 +99,8 @@ type Restart struct {
 	Window time.Duration `koanf:"window" rule:"duration"`
 	// Wait is how long a caller waits for a component that is restarting.
 	Wait time.Duration `koanf:"wait" rule:"duration"`
+	// Spare has a started process stand by, so that a restart is quick.
+	Spare bool `koanf:"spare"`
 }
 
 // Sandbox says which parts of the sandbox a component may go without.
@@ -244,11 +246,14 @@ func defaults() map[string]any {
 func componentDefaults(name string) map[string]any {
 	m := map[string]any{
 		"plugin": name, "enabled": true, "essential": false, "start-timeout": "10s",
-		"restart": map[string]any{"budget": 5, "window": "10s", "wait": "5s"},
+		"restart": map[string]any{"budget": 5, "window": "10s", "wait": "5s", "spare": false},
 		"grant":   []any{}, "sandbox": map[string]any{"may-miss": []any{}}, "props": map[string]any{},
 	}
 	if classes[name] {
 		m["class"] = name
+	}
+	if name == "vfs" { // the one of which callers notice nothing but the time
+		m["restart"].(map[string]any)["spare"] = true
 	}
 	if name == "dev" {
 		m["grant"] = []any{"host.console"}

@@ -103,7 +103,7 @@ func newHost(o Options) (*host, int) {
 	h.exeDir = dir
 	policy := make(map[string]supervise.Policy)
 	for _, c := range h.cfg.Enabled() {
-		policy[c.Name] = supervise.Policy{Grants: c.Grant, StartTimeout: c.StartTimeout, Budget: c.Restart.Budget, Window: c.Restart.Window}
+		policy[c.Name] = supervise.Policy{Grants: c.Grant, StartTimeout: c.StartTimeout, Budget: c.Restart.Budget, Window: c.Restart.Window, Spare: c.Restart.Spare}
 	}
 	h.sup = supervise.NewSupervisor(func(name string) (string, error) {
 		path, err := h.cfg.PluginPath(name, dir)
