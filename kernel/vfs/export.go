@@ -81,8 +81,10 @@ func (v *Vnode) Access(ctx context.Context, c *abi.Caller, want abi.AccMode) err
 	return v.access(ctx, c, want, &va)
 }
 
-// Readlink answers the text of a symbolic link.
-func (v *Vnode) Readlink(ctx context.Context) (string, error) { return v.readlink(ctx) }
+// Readlink answers the text of a symbolic link, which can depend on who asks.
+func (v *Vnode) Readlink(ctx context.Context, c *abi.Caller) (string, error) {
+	return v.readlink(v.m.asking(ctx, c))
+}
 
 // Statvfs describes the file system that holds the file.
 func (v *Vnode) Statvfs(ctx context.Context) (st abi.Statvfs, err error) {
@@ -139,11 +141,15 @@ func (fs *VFS) Pwrite(ctx context.Context, c *abi.Caller, f *file.File, src []by
 	return n, at, err
 }
 
-// ReadDir calls fn for the entries of directory v from place off on, each with
-// the place behind it, until fn answers false or there are no more. A place is
+// ReadDir calls fn for the entries of directory v, as c gets to see them, from
+// place off on, each with the place behind it, until fn answers false or there are no more. A place is
 // 0 for the beginning, else one that fn was told; it stays good while the
 // directory changes. fn is called without locks. ENOTDIR; EINVAL.
-func (v *Vnode) ReadDir(ctx context.Context, off int64, fn func(d *abi.Dirent, next int64) bool) error {
+func (v *Vnode) ReadDir(ctx context.Context, c *abi.Caller, off int64, fn func(d *abi.Dirent, next int64) bool) error {
+	return v.readDir(v.m.asking(ctx, c), off, fn)
+}
+
+func (v *Vnode) readDir(ctx context.Context, off int64, fn func(d *abi.Dirent, next int64) bool) error {
 	switch {
 	case v.typ != abi.VDIR:
 		return abi.ENOTDIR

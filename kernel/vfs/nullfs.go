@@ -274,7 +274,7 @@ func (n *nullFS) Readdir(ctx context.Context, req vfsops.ReaddirReq) (res vfsops
 	}
 	off += int64(req.Cookie)
 	room, full := req.Max, false
-	err = v.ReadDir(ctx, off, func(d *abi.Dirent, next int64) bool {
+	err = v.readDir(ctx, off, func(d *abi.Dirent, next int64) bool {
 		if room -= 24 + len(d.Name); room < 0 {
 			full = true
 			return false

@@ -261,9 +261,14 @@ func (v *Vnode) change(ctx context.Context, c *abi.Caller, fn func(va *abi.Vattr
 	if err := v.getattrLocked(ctx, &va); err != nil {
 		return err
 	}
+	old := va
 	mask, err := fn(&va)
 	if err != nil {
 		return err
+	}
+	if v.changeHere(b, mask, &old, &va) {
+		v.note(ctx, abi.NOTE_ATTRIB)
+		return nil
 	}
 	got, err := v.setattrLocked(ctx, b, c, mask, &va)
 	if err != nil {
@@ -276,6 +281,35 @@ func (v *Vnode) change(ctx context.Context, c *abi.Caller, fn func(va *abi.Vattr
 	v.apply(b, &got)
 	v.note(ctx, abi.NOTE_ATTRIB)
 	return nil
+}
+
+// changeHere makes a change of mode and times without the file system, as writes
+// change size and times: for contents that live here, whose vnode is written
+// back before it goes. Owners that stay what they are count as no change.
+// Preconditions: v.mu is held exclusively.
+func (v *Vnode) changeHere(b *binding, mask abi.SetMask, old, va *abi.Vattr) bool {
+	const here = abi.SetMode | abi.SetAtime | abi.SetMtime
+	if mask&^(here|abi.SetUid|abi.SetGid) != 0 || old.Uid != va.Uid || old.Gid != va.Gid ||
+		v.typ != abi.VREG || !b.kpages() || b.setattrer == nil || v.m.nocache || v.unlinked.Load() {
+		return false
+	}
+	v.amu.Lock()
+	defer v.amu.Unlock()
+	if !v.valid || !v.m.current(b) {
+		return false
+	}
+	if mask&abi.SetMode != 0 {
+		v.va.Mode = va.Mode
+	}
+	if mask&abi.SetAtime != 0 {
+		v.va.Atime = va.Atime
+	}
+	if mask&abi.SetMtime != 0 {
+		v.va.Mtime = va.Mtime
+	}
+	v.va.Ctime = v.m.vfs.o.Now()
+	v.dirty |= mask&here | abi.SetCtime
+	return true
 }
 
 // Truncate sets the size of the file at path (truncate(2)). EISDIR, EACCES,

@@ -147,7 +147,7 @@ func (s *Server) Access(cancel <-chan struct{}, in *fuse.AccessIn) fuse.Status {
 // Readlink is READLINK.
 func (s *Server) Readlink(cancel <-chan struct{}, h *fuse.InHeader) (text []byte, code fuse.Status) {
 	code = s.on(cancel, h, func(r *request, v *vfs.Vnode) error {
-		t, err := v.Readlink(r)
+		t, err := v.Readlink(r, r.caller())
 		text = []byte(t)
 		return err
 	})

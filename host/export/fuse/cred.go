@@ -16,12 +16,28 @@ import (
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
 )
 
-// request is the context of one request of Linux's: it ends when the program
-// that waits is interrupted, and tells the VFS that we know of what it does.
+// request is the context of one request of Linux's, and tells the VFS that we
+// know of what it does. It does not end when the program gets a signal: calls
+// about files are not interrupted, and few programs expect EINTR of them. Only
+// who waits for a lock has cancel, see waiting.
 type request struct {
 	s      *Server
 	cancel <-chan struct{}
 	h      *fuse.InHeader
+}
+
+// waiting is a request that ends when the program is interrupted.
+type waiting struct{ *request }
+
+func (w waiting) Done() <-chan struct{} { return w.cancel }
+
+func (w waiting) Err() error {
+	select {
+	case <-w.cancel:
+		return context.Canceled
+	default:
+		return nil
+	}
 }
 
 var _ context.Context = (*request)(nil)
@@ -29,16 +45,8 @@ var _ context.Context = (*request)(nil)
 var originKey = vfs.OriginKey()
 
 func (*request) Deadline() (time.Time, bool) { return time.Time{}, false }
-func (r *request) Done() <-chan struct{}     { return r.cancel }
-
-func (r *request) Err() error {
-	select {
-	case <-r.cancel:
-		return context.Canceled
-	default:
-		return nil
-	}
-}
+func (*request) Done() <-chan struct{}       { return nil }
+func (*request) Err() error                  { return nil }
 
 func (r *request) Value(key any) any {
 	if key == originKey {

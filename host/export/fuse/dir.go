@@ -162,7 +162,7 @@ func (s *Server) FsyncDir(cancel <-chan struct{}, in *fuse.FsyncIn) fuse.Status 
 func (s *Server) ReadDir(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
 	return s.on(cancel, &in.InHeader, func(r *request, v *vfs.Vnode) error {
 		fsid := v.Handle().FS
-		return v.ReadDir(r, int64(in.Offset), func(d *abi.Dirent, next int64) bool {
+		return v.ReadDir(r, r.caller(), int64(in.Offset), func(d *abi.Dirent, next int64) bool {
 			return out.AddDirEntry(s.dirent(fsid, d, next))
 		})
 	})
@@ -177,7 +177,7 @@ func (s *Server) dirent(fsid abi.Fsid, d *abi.Dirent, next int64) fuse.DirEntry 
 func (s *Server) ReadDirPlus(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
 	return s.on(cancel, &in.InHeader, func(r *request, v *vfs.Vnode) error {
 		fsid := v.Handle().FS
-		return v.ReadDir(r, int64(in.Offset), func(d *abi.Dirent, next int64) bool {
+		return v.ReadDir(r, r.caller(), int64(in.Offset), func(d *abi.Dirent, next int64) bool {
 			e := out.AddDirLookupEntry(s.dirent(fsid, d, next))
 			if e == nil {
 				return false

@@ -128,7 +128,7 @@ func (s *Server) setlk(cancel <-chan struct{}, in *fuse.LkIn, wait bool) fuse.St
 		if !wait {
 			op |= abi.LOCK_NB
 		}
-		return status(s.vfs.Flock(r, f.c, f.f, op))
+		return status(s.vfs.Flock(waiting{r}, f.c, f.f, op))
 	}
 	c := &abi.Caller{Cred: f.c.Cred, Lid: 1}
 	if fl.Type == abi.F_UNLCK {
@@ -142,7 +142,7 @@ func (s *Server) setlk(cancel <-chan struct{}, in *fuse.LkIn, wait bool) fuse.St
 	if wait {
 		cmd = abi.F_SETLKW
 	}
-	return status(s.vfs.Advlock(r, c, f.f, cmd, &fl))
+	return status(s.vfs.Advlock(waiting{r}, c, f.f, cmd, &fl))
 }
 
 // Flush is FLUSH, a close of one descriptor: the process loses its locks on the
