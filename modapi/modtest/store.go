@@ -16,6 +16,7 @@ type Store struct {
 	mu      sync.Mutex
 	valid   map[string][]byte
 	pending map[string][]byte // nil value: deleted
+	keys    []string          // all of both, in order; nil: to be made
 	now     *session
 	seq     abi.OpSeq
 	writes  int
@@ -38,7 +39,7 @@ func NewStore() *Store {
 func (s *Store) Reopen() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.pending = map[string][]byte{}
+	s.pending, s.keys = map[string][]byte{}, nil
 	s.now = &session{s}
 }
 
@@ -125,13 +126,24 @@ func (x *session) Scan(_ context.Context, from, to []byte, max int) ([]modapi.St
 		return nil, err
 	}
 	defer leave()
-	all := maps.Clone(x.s.valid)
-	maps.Copy(all, x.s.pending)
+	s := x.s
+	if s.keys == nil {
+		all := maps.Clone(s.valid)
+		maps.Copy(all, s.pending)
+		s.keys = slices.Sorted(maps.Keys(all))
+	}
 	var recs []modapi.StoreRec
 	room := modapi.MaxStoreScan
-	for _, k := range slices.Sorted(maps.Keys(all)) {
-		v := all[k]
-		if v == nil || k < string(from) || len(to) > 0 && k >= string(to) {
+	first, _ := slices.BinarySearch(s.keys, string(from))
+	for _, k := range s.keys[first:] {
+		if len(to) > 0 && k >= string(to) {
+			break
+		}
+		v, ok := s.pending[k]
+		if !ok {
+			v = s.valid[k]
+		}
+		if v == nil {
 			continue
 		}
 		if room -= 8 + len(k) + len(v); room < 0 || max > 0 && len(recs) == max {
@@ -154,6 +166,7 @@ func (x *session) Write(_ context.Context, ops []modapi.StoreOp) error {
 		return err
 	}
 	defer leave()
+	x.s.keys = nil
 	for _, o := range ops {
 		x.s.writes++
 		x.s.pending[string(o.Key)] = nil
