@@ -67,7 +67,9 @@ func EachBinding(t *testing.T, newMods func() []modapi.Module, opt Options, f fu
 	bindingsMu.Unlock()
 	for _, b := range bs {
 		t.Run(b.Name, func(t *testing.T) {
-			f(t, NewKernel(t, opt.Grants), b.Bind(t, newMods(), opt.Grants))
+			k := NewKernel(t, opt.Grants)
+			k.binding = b.Name
+			f(t, k, b.Bind(t, newMods(), opt.Grants))
 		})
 	}
 }

@@ -21,6 +21,8 @@ type Kernel struct {
 	tb     testing.TB
 	grants map[string]*os.File
 
+	binding string
+
 	mu       sync.Mutex
 	attach   bool // an Init is running
 	major    uint32
@@ -82,10 +84,18 @@ func (k *Kernel) reset() {
 
 // Init initialises m as the kernel would.
 func (k *Kernel) Init(m modapi.Module, r modapi.Reason, p modapi.Props) error {
+	return k.InitWith(m, k, r, p)
+}
+
+// InitWith is Init with another kernel, which embeds k.
+func (k *Kernel) InitWith(m modapi.Module, as modapi.Kernel, r modapi.Reason, p modapi.Props) error {
 	k.setAttach(true)
 	defer k.setAttach(false)
-	return m.Init(k.tb.Context(), k, r, p)
+	return m.Init(k.tb.Context(), as, r, p)
 }
+
+// Binding is the name of the binding that EachBinding runs; else it is empty.
+func (k *Kernel) Binding() string { return k.binding }
 
 // Forget drops what is attached, as the kernel does after Fini.
 func (k *Kernel) Forget() {
