@@ -18,7 +18,7 @@
 // On these stand the shapes that other Go code expects:
 //
 //	File             os.File's methods, from OpenFile
-//	Client.FS        an io/fs.FS of the whole tree
+//	Client.FS        an io/fs.FS of the whole tree that can be written too: WriteFS
 //	Client.Dial      net.Conn over the kernel's sockets
 //	Client.Listen    net.Listener, ListenPacket net.PacketConn
 //

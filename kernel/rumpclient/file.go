@@ -4,19 +4,20 @@ import (
 	"context"
 	"errors"
 	"io"
-	"sync"
+	"sync/atomic"
 
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
 )
 
 // File is an open file with the methods of os.File. They wait without a limit;
-// Close does not end a read that waits, but the client's Exit does.
+// Close does not end a read that waits, but the client's Exit does. After Close
+// all of them answer EBADF (fs.ErrClosed).
 type File struct {
 	c    *Client
 	fd   int
 	name string
 
-	closed sync.Once
+	gone atomic.Bool // closed: the descriptor may be another file's
 }
 
 // OpenFile opens path as Open does.
@@ -26,6 +27,14 @@ func (c *Client) OpenFile(ctx context.Context, path string, flags int, mode uint
 		return nil, err
 	}
 	return &File{c: c, fd: fd, name: path}, nil
+}
+
+// live refuses a file that has been closed.
+func (f *File) live(op string) error {
+	if f.gone.Load() {
+		return failOp(op, f.name, abi.EBADF)
+	}
+	return nil
 }
 
 // Fd is the descriptor in the kernel.
@@ -44,12 +53,18 @@ func eof(n int, err error, want int) (int, error) {
 
 // Read reads up to len(p) bytes (io.Reader).
 func (f *File) Read(p []byte) (int, error) {
+	if err := f.live("read"); err != nil {
+		return 0, err
+	}
 	n, err := f.c.Read(context.Background(), f.fd, p)
 	return eof(n, err, len(p))
 }
 
 // ReadAt reads len(p) bytes at off (io.ReaderAt).
 func (f *File) ReadAt(p []byte, off int64) (int, error) {
+	if err := f.live("read"); err != nil {
+		return 0, err
+	}
 	done := 0
 	for done < len(p) {
 		n, err := f.c.Pread(context.Background(), f.fd, p[done:], off+int64(done))
@@ -80,11 +95,17 @@ func writeAll(p []byte, step func(p []byte, done int) (int, error)) (int, error)
 
 // Write writes all of p (io.Writer).
 func (f *File) Write(p []byte) (int, error) {
+	if err := f.live("write"); err != nil {
+		return 0, err
+	}
 	return writeAll(p, func(p []byte, _ int) (int, error) { return f.c.Write(context.Background(), f.fd, p) })
 }
 
 // WriteAt writes all of p at off (io.WriterAt).
 func (f *File) WriteAt(p []byte, off int64) (int, error) {
+	if err := f.live("write"); err != nil {
+		return 0, err
+	}
 	return writeAll(p, func(p []byte, done int) (int, error) {
 		return f.c.Pwrite(context.Background(), f.fd, p, off+int64(done))
 	})
@@ -92,22 +113,34 @@ func (f *File) WriteAt(p []byte, off int64) (int, error) {
 
 // Seek is lseek(2) with the io.Seek constants (io.Seeker).
 func (f *File) Seek(off int64, whence int) (int64, error) {
+	if err := f.live("seek"); err != nil {
+		return 0, err
+	}
 	return f.c.Lseek(context.Background(), f.fd, off, whence)
 }
 
 // Truncate changes the size.
 func (f *File) Truncate(size int64) error {
+	if err := f.live("truncate"); err != nil {
+		return err
+	}
 	return f.c.Ftruncate(context.Background(), f.fd, size)
 }
 
 // Sync is fsync(2).
-func (f *File) Sync() error { return f.c.Fsync(context.Background(), f.fd) }
+func (f *File) Sync() error {
+	if err := f.live("fsync"); err != nil {
+		return err
+	}
+	return f.c.Fsync(context.Background(), f.fd)
+}
 
 // Close closes the descriptor. A second Close is EBADF.
 func (f *File) Close() error {
-	err := failOp("close", f.name, abi.EBADF)
-	f.closed.Do(func() { err = f.c.Close(context.Background(), f.fd) })
-	return err
+	if f.gone.Swap(true) {
+		return failOp("close", f.name, abi.EBADF)
+	}
+	return f.c.Close(context.Background(), f.fd)
 }
 
 // ReadFile is os.ReadFile.

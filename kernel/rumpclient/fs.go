@@ -13,32 +13,30 @@ import (
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
 )
 
-// FS is the whole tree below the client's root directory as an io/fs.FS, which
-// only reads. It has ReadDir, ReadFile, Stat, Lstat and ReadLink as well; its
-// files can seek and read at an offset. Errors are *fs.PathError around *Error.
-func (c *Client) FS() fs.FS { return clientFS{c} }
+// FS is the whole tree below the client's root directory as an io/fs.FS, with
+// all that can be done beside reading. See WriteFS.
+func (c *Client) FS() WriteFS { return clientFS{c: c} }
 
-type clientFS struct{ c *Client }
+// clientFS is the tree below root, "" or a path that begins with "/".
+type clientFS struct {
+	c    *Client
+	root string
+}
 
 var (
-	_ fs.ReadDirFS   = clientFS{}
-	_ fs.ReadFileFS  = clientFS{}
-	_ fs.StatFS      = clientFS{}
-	_ fs.ReadLinkFS  = clientFS{}
-	_ fs.ReadDirFile = (*fsFile)(nil)
-	_ io.ReaderAt    = (*fsFile)(nil)
-	_ io.Seeker      = (*fsFile)(nil)
+	_ WriteFS   = clientFS{}
+	_ WriteFile = (*fsFile)(nil)
 )
 
 // path turns a name of io/fs into one of the kernel.
-func path(op, name string) (string, error) {
+func (f clientFS) path(op, name string) (string, error) {
 	if !fs.ValidPath(name) || strings.IndexByte(name, 0) >= 0 {
 		return "", &fs.PathError{Op: op, Path: name, Err: fs.ErrInvalid}
 	}
 	if name == "." {
-		return "/", nil
+		return f.root + "/", nil
 	}
-	return "/" + name, nil
+	return f.root + "/" + name, nil
 }
 
 func pathErr(op, name string, err error) error {
@@ -54,15 +52,37 @@ func pathErr(op, name string, err error) error {
 }
 
 func (f clientFS) Open(name string) (fs.File, error) {
-	p, err := path("open", name)
+	file, err := f.open(name, abi.O_RDONLY, 0)
 	if err != nil {
 		return nil, err
 	}
-	file, err := f.c.OpenFile(context.Background(), p, abi.O_RDONLY, 0)
+	return file, nil
+}
+
+// open opens a file with the kernel's flags and mode.
+func (f clientFS) open(name string, flags int, mode uint32) (*fsFile, error) {
+	p, err := f.path("open", name)
+	if err != nil {
+		return nil, err
+	}
+	file, err := f.c.OpenFile(context.Background(), p, flags, mode)
 	if err != nil {
 		return nil, pathErr("open", name, err)
 	}
-	return &fsFile{f: file, name: name}, nil
+	return &fsFile{f: file, path: p, name: name}, nil
+}
+
+// Sub is the tree below dir, which need not be there yet. Symbolic links in it
+// lead where they lead, and absolute ones begin at the client's root.
+func (f clientFS) Sub(dir string) (fs.FS, error) {
+	p, err := f.path("sub", dir)
+	if err != nil {
+		return nil, err
+	}
+	if dir == "." {
+		return f, nil
+	}
+	return clientFS{c: f.c, root: p}, nil
 }
 
 func (f clientFS) Stat(name string) (fs.FileInfo, error) {
@@ -74,7 +94,7 @@ func (f clientFS) Lstat(name string) (fs.FileInfo, error) {
 }
 
 func (f clientFS) stat(op, name string, call func(context.Context, string) (abi.Stat, error)) (fs.FileInfo, error) {
-	p, err := path(op, name)
+	p, err := f.path(op, name)
 	if err != nil {
 		return nil, err
 	}
@@ -86,7 +106,7 @@ func (f clientFS) stat(op, name string, call func(context.Context, string) (abi.
 }
 
 func (f clientFS) ReadLink(name string) (string, error) {
-	p, err := path("readlink", name)
+	p, err := f.path("readlink", name)
 	if err != nil {
 		return "", err
 	}
@@ -95,7 +115,7 @@ func (f clientFS) ReadLink(name string) (string, error) {
 }
 
 func (f clientFS) ReadFile(name string) ([]byte, error) {
-	p, err := path("open", name)
+	p, err := f.path("open", name)
 	if err != nil {
 		return nil, err
 	}
@@ -104,12 +124,12 @@ func (f clientFS) ReadFile(name string) ([]byte, error) {
 }
 
 func (f clientFS) ReadDir(name string) ([]fs.DirEntry, error) {
-	p, err := path("open", name)
+	p, err := f.path("open", name)
 	if err != nil {
 		return nil, err
 	}
 	ds, err := f.c.ReadDir(context.Background(), p)
-	es := entries(f.c, name, ds)
+	es := entries(f.c, p, name, ds)
 	slices.SortFunc(es, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
 	return es, pathErr("readdir", name, err)
 }
@@ -119,6 +139,7 @@ func base(name string) string { return name[strings.LastIndexByte(name, '/')+1:]
 // fsFile is a file or directory of FS.
 type fsFile struct {
 	f    *File
+	path string // in the kernel
 	name string
 
 	mu   sync.Mutex
@@ -127,11 +148,37 @@ type fsFile struct {
 }
 
 func (f *fsFile) Stat() (fs.FileInfo, error) {
+	if f.f.gone.Load() {
+		return nil, pathErr("stat", f.name, abi.EBADF)
+	}
 	st, err := f.f.c.Fstat(context.Background(), f.f.fd)
 	if err != nil {
 		return nil, pathErr("stat", f.name, err)
 	}
 	return NewFileInfo(base(f.name), &st), nil
+}
+
+func (f *fsFile) Write(p []byte) (int, error) {
+	n, err := f.f.Write(p)
+	return n, pathErr("write", f.name, err)
+}
+
+func (f *fsFile) WriteAt(p []byte, off int64) (int, error) {
+	n, err := f.f.WriteAt(p, off)
+	return n, pathErr("write", f.name, err)
+}
+
+func (f *fsFile) Truncate(size int64) error {
+	return pathErr("truncate", f.name, f.f.Truncate(size))
+}
+
+func (f *fsFile) Sync() error { return pathErr("sync", f.name, f.f.Sync()) }
+
+func (f *fsFile) Chmod(mode fs.FileMode) error {
+	if f.f.gone.Load() {
+		return pathErr("chmod", f.name, abi.EBADF)
+	}
+	return pathErr("chmod", f.name, f.f.c.Fchmod(context.Background(), f.f.fd, kernelMode(mode)))
 }
 
 func (f *fsFile) Read(p []byte) (int, error) {
@@ -157,6 +204,9 @@ func (f *fsFile) Close() error { return pathErr("close", f.name, f.f.Close()) }
 // ReadDir lists as os.File does: with n > 0 at most n entries and io.EOF at the
 // end, otherwise all that are left.
 func (f *fsFile) ReadDir(n int) ([]fs.DirEntry, error) {
+	if f.f.gone.Load() {
+		return nil, pathErr("readdir", f.name, abi.EBADF)
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.buf == nil {
@@ -167,7 +217,7 @@ func (f *fsFile) ReadDir(n int) ([]fs.DirEntry, error) {
 		if len(f.left) == 0 {
 			more, err := f.f.c.Getdents(context.Background(), f.f.fd, f.buf)
 			if err != nil {
-				return entries(f.f.c, f.name, ds), pathErr("readdir", f.name, err)
+				return entries(f.f.c, f.path, f.name, ds), pathErr("readdir", f.name, err)
 			}
 			if len(more) == 0 {
 				break
@@ -181,29 +231,33 @@ func (f *fsFile) ReadDir(n int) ([]fs.DirEntry, error) {
 	if n > 0 && len(ds) == 0 {
 		return nil, io.EOF
 	}
-	return entries(f.f.c, f.name, ds), nil
+	return entries(f.f.c, f.path, f.name, ds), nil
 }
 
 // entry is a directory entry whose attributes are asked for when wanted.
 type entry struct {
-	c    *Client
-	path string
-	d    abi.Dirent
+	c          *Client
+	path, name string // in the kernel, and in the FS
+	d          abi.Dirent
 }
 
-func entries(c *Client, dir string, ds []abi.Dirent) []fs.DirEntry {
+// entries are those of the directory dir, which is called name in the FS.
+func entries(c *Client, dir, name string, ds []abi.Dirent) []fs.DirEntry {
 	es := make([]fs.DirEntry, 0, len(ds))
+	dir = strings.TrimRight(dir, "/") + "/"
+	if name == "." {
+		name = ""
+	} else {
+		name += "/"
+	}
 	for _, d := range ds {
-		p := "/" + d.Name
-		if dir != "." {
-			p = "/" + dir + p
-		}
+		p := dir + d.Name
 		if d.Type == abi.VNON { // a file system that does not say
 			if st, err := c.Lstat(context.Background(), p); err == nil {
 				d.Type = st.Type
 			}
 		}
-		es = append(es, &entry{c, p, d})
+		es = append(es, &entry{c, p, name + d.Name, d})
 	}
 	return es
 }
@@ -216,7 +270,7 @@ func (e *entry) Type() fs.FileMode { return fileMode(e.d.Type, 0).Type() }
 func (e *entry) Info() (fs.FileInfo, error) {
 	st, err := e.c.Lstat(context.Background(), e.path)
 	if err != nil {
-		return nil, pathErr("lstat", e.path, err)
+		return nil, pathErr("lstat", e.name, err)
 	}
 	return NewFileInfo(e.d.Name, &st), nil
 }
