@@ -383,6 +383,7 @@ mounts:
 	}
 	w.progress(t, 60*time.Second)
 	w.stop()
+	eventually(t, 60*time.Second, "a vfs that stands by", func() bool { return c.row("vfs").Spare != 0 })
 	before, was := settled(t, dir)
 	w = h.work(1)
 	seed := uint64(time.Now().UnixNano())

@@ -64,6 +64,7 @@ type Options struct {
 
 	booted   func(*kernel.Kernel)           // test hook, called when the kernel runs
 	deadline func(wire.Class) time.Duration // nil = the classes'
+	slowCPU  time.Duration                  // supervise.Supervisor.SlowCPU
 }
 
 // Run boots the kernel, serves it until it ends or ctx does, and answers the
@@ -112,7 +113,7 @@ func newHost(o Options) (*host, int) {
 		}
 		return path, nil
 	}, policy, h.log)
-	h.sup.Deadline = o.deadline
+	h.sup.Deadline, h.sup.SlowCPU = o.deadline, o.slowCPU
 	h.k = kernel.New(h.kernelOptions())
 	h.sup.Evcnt = func(group, name string) *modapi.Counter { return h.k.Evcnt.Attach(group, name) }
 	return h, 0

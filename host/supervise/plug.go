@@ -183,6 +183,9 @@ func (pl *plug) Death() hyper.Death {
 	if w != "" {
 		d.Text += ": " + w
 	}
+	if sig := signalLine(w); d.Cause == "exit" && d.Status == 2 && sig != "" {
+		d.Cause, d.Signal = "signal", sig
+	}
 	if d.Cause == "exit" && d.Status == 2 && (strings.HasPrefix(w, "panic: ") || strings.HasPrefix(w, "fatal error: ")) {
 		d.Cause = "panic"
 	}

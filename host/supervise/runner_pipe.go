@@ -31,7 +31,7 @@ type pipe struct {
 	lines int    // complete lines
 	first []byte
 	last  []byte // last line that is neither blank nor chatter
-	crash []byte // first line that begins with panic: or fatal error:
+	crash []byte // first line that begins with panic:, fatal error: or a signal
 }
 
 // newPipe makes a pipe; w, the write end, belongs to the caller and blocks.
@@ -86,10 +86,20 @@ func (p *pipe) endLineLocked() {
 	if len(bytes.TrimSpace(p.line)) > 0 && !chatter(p.line) {
 		p.last = append(p.last[:0], p.line...)
 	}
-	if p.crash == nil && (bytes.HasPrefix(p.line, []byte("panic: ")) || bytes.HasPrefix(p.line, []byte("fatal error: "))) {
+	if p.crash == nil && (bytes.HasPrefix(p.line, []byte("panic: ")) || bytes.HasPrefix(p.line, []byte("fatal error: ")) || signalLine(string(p.line)) != "") {
 		p.crash = bytes.Clone(p.line)
 	}
 	p.line = p.line[:0]
+}
+
+// signalLine is the name of the signal if a line is what Go's runtime prints
+// before it ends the process for one: "SIGABRT: abort".
+func signalLine(line string) string {
+	name, _, ok := strings.Cut(line, ": ")
+	if !ok || len(name) > 16 || unix.SignalNum(name) == 0 {
+		return ""
+	}
+	return name
 }
 
 // chatter reports whether a line is a log record below a warning.

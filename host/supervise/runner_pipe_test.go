@@ -16,6 +16,8 @@ func TestLastWords(t *testing.T) {
 		{"one\nunfinished", "unfinished"},
 		{"panic: boom\n\ngoroutine 1 [running]:\nmain.main()\n\t/x.go:3 +0x1d\n", "panic: boom"},
 		{"a\nfatal error: out of memory\nb\n", "fatal error: out of memory"},
+		{"a\nSIGABRT: abort\nPC=0x1\n\nrax 0\n", "SIGABRT: abort"},
+		{"SIGNAL: none\nb\n", "b"},
 		{`{"@level":"error","@message":"cannot go on","error":"no memory"}` + "\n", "cannot go on: no memory"},
 		{"why\n" + `{"@level":"debug","@message":"plugin address"}` + "\n", "why"},
 		{`{"@level":"warn"` + "\n", `{"@level":"warn"`},

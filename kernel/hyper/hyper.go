@@ -75,7 +75,7 @@ type Mortal interface {
 // Death is the end of a process.
 type Death struct {
 	// Cause is one word: exit (by itself, with Status), panic (Go's, status 2),
-	// signal (Signal, not from us), killed (SIGKILL from outside), oom (SIGKILL
+	// signal (Signal, not from us; with Status 2 if Go's runtime ended it then), killed (SIGKILL from outside), oom (SIGKILL
 	// for want of memory), hang and lie (it was ended for that), closed (its
 	// connection was, but it lived on).
 	Cause  string

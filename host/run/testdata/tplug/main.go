@@ -55,6 +55,11 @@ func main() {
 			_, err := k.AttachChr("flaky", devops.NoChr{})
 			return err
 		}
+	case "fault": // does to itself what is written to it
+		m.init = func(k modapi.Kernel, _ modapi.Reason, _ modapi.Props) error {
+			_, err := k.AttachChr("fault", &fault{k: k})
+			return err
+		}
 	case "fini": // writes down that it was finished
 		m.init = func(k modapi.Kernel, _ modapi.Reason, p modapi.Props) error {
 			path, _ := p["path"].(string)
