@@ -17,6 +17,14 @@ type Binding struct {
 	Bind func(tb testing.TB, mods []modapi.Module, grants map[string]*os.File) []modapi.Module
 }
 
+// Killer is a module, as bound, whose process can be killed, with nothing said
+// to it. Without it the kit lets a process die by cutting it off from all that
+// outlives it.
+type Killer interface {
+	modapi.Module
+	Kill()
+}
+
 var (
 	bindingsMu sync.Mutex
 	bindings   = []Binding{{Name: "direct", Bind: func(_ testing.TB, mods []modapi.Module, _ map[string]*os.File) []modapi.Module {

@@ -114,11 +114,20 @@ func (l *life) end(properly bool) {
 func (l *life) die() {
 	l.Helper()
 	l.deaths++
+	killed := false
+	for _, m := range l.mods {
+		if k, ok := m.(Killer); ok {
+			k.Kill()
+			killed = true
+		}
+	}
 	l.k.StoreOf(l.id).Reopen()
 	for _, y := range l.layers {
 		y.drop()
 	}
-	l.end(false)
+	if !killed {
+		l.end(false)
+	}
 	l.start()
 }
 
