@@ -20,6 +20,7 @@ const roleEnv = "RUMPUS_BENCH_ROLE"
 const (
 	roleClient   = "client"    // a program of a kernel, RUMPUS_BENCH_ARG its socket
 	roleFuse     = "fuse"      // a FUSE server, RUMPUS_BENCH_ARG its directory
+	roleMount    = "mount"     // a kernel that is mounted by FUSE, the same
 	roleGRPCComp = "grpc-comp" // a go-plugin component
 	roleGRPCHost = "grpc-host" // a go-plugin host that forwards to a component
 )

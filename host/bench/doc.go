@@ -13,7 +13,11 @@
 //	b-ring       the same two over shared-memory rings, if this build
 //	c-ring       has them
 //	linux        tmpfs at /dev/shm and TCP over lo: the peer that ratios are of
-//	fuse         a memory file system in a go-fuse process
+//	fuse         a memory file system in a go-fuse process, its own example
+//	             with permissions checked (default_permissions)
+//	mount        rumpus, with component processes, mounted by FUSE. Both have a
+//	             mount that Linux caches and one for crossings that it does not;
+//	             what mount is to be compared with is fuse
 //	grpc-1       go-plugin with a gRPC unary call: program, component
 //	grpc-2       the same with a host between: program, host, component
 //	processes    the program rumpus with its three components, as make build
@@ -28,6 +32,10 @@
 // has served a client, the CPU time of host and components while nobody asks
 // (-idle), their memory, and the threads of client, host and component after 64
 // callers have called.
+//
+// Two rows are about trees of files, on mount and Linux's tmpfs: unpacking an
+// archive by tar, and make with a C compiler in what came out. A short -t makes
+// the tree small.
 //
 // A row is one operation on one path with one or four concurrent callers, or 64
 // for those where threads matter:

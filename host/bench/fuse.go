@@ -97,7 +97,9 @@ func fuseRole(dir string) int {
 		if err == nil {
 			var s *fuse.Server
 			s, err = fs.Mount(path, &fuseRoot{fuseDir{nocache: ttl == 0}}, &fs.Options{EntryTimeout: &ttl, AttrTimeout: &ttl,
-				MountOptions: fuse.MountOptions{DirectMount: os.Getuid() == 0, FsName: "rumpus-bench", MaxWrite: largeIO}})
+				NullPermissions: true, UID: uint32(os.Getuid()), GID: uint32(os.Getgid()),
+				MountOptions: fuse.MountOptions{DirectMount: os.Getuid() == 0, FsName: "rumpus-bench", MaxWrite: largeIO,
+					Options: []string{"default_permissions"}}})
 			if err == nil {
 				servers = append(servers, s)
 			}
@@ -112,8 +114,9 @@ func fuseRole(dir string) int {
 	return 0
 }
 
-// startFuse starts the FUSE server; errAbsent when the machine cannot.
-func startFuse(dir string) (*linux, *child, error) {
+// startFuse starts a role that mounts hit and miss below dir; errAbsent when the
+// machine cannot.
+func startFuse(role, dir string) (*linux, *child, error) {
 	f, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
 	if err != nil {
 		return nil, nil, fmt.Errorf("%v: %w", err, errAbsent)
@@ -122,7 +125,7 @@ func startFuse(dir string) (*linux, *child, error) {
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return nil, nil, err
 	}
-	c, err := startChild(roleFuse, dir)
+	c, err := startChild(role, dir)
 	if err != nil {
 		return nil, nil, fmt.Errorf("%v: %w", err, errAbsent)
 	}

@@ -90,9 +90,6 @@ func (l *linux) bind(op string, caller int) (func() error, func(), error) {
 		}
 		return bindIPC(op, linuxFds{})
 	case opCreate, opMkdir:
-		if l.cross != "" {
-			dir = l.cross
-		}
 		return l.bindName(op, name(dir+"/new", caller))
 	case opReaddir:
 		return l.bindReaddir(dir + "/many")

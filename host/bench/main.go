@@ -25,6 +25,8 @@ func main() {
 		os.Exit(clientRole(arg))
 	case roleFuse:
 		os.Exit(fuseRole(arg))
+	case roleMount:
+		os.Exit(mountRole(arg))
 	case roleGRPCComp, roleGRPCHost:
 		os.Exit(grpcRole(role))
 	}
@@ -98,7 +100,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		for _, op := range operations {
 			fmt.Fprintln(stdout, op)
 		}
-		for _, op := range states {
+		for _, op := range append([]string{stUntar, stBuild}, states...) {
 			fmt.Fprintln(stdout, op)
 		}
 		return 0
@@ -147,7 +149,7 @@ func (c *config) wantsPath(path string) bool {
 			}
 		}
 	}
-	return false
+	return path == pathMount && (c.wants(stUntar, path, 1) || c.wants(stBuild, path, 1))
 }
 
 // measureAll starts what is needed and makes the rows, operation by operation,
@@ -184,7 +186,12 @@ func (c *config) measureAll(stderr io.Writer) ([]Row, error) {
 			rows = append(rows, more...)
 		}
 	}
-	more, err := c.measureStates(ctx, stderr)
+	more, err := c.measureTrees(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	rows = append(rows, more...)
+	more, err = c.measureStates(ctx, stderr)
 	return append(rows, more...), err
 }
 

@@ -24,6 +24,7 @@ const (
 	pathLinux    = "linux"
 	pathInproc   = "in-process"
 	pathFuse     = "fuse"
+	pathMount    = "mount"
 	pathGRPC1    = "grpc-1"
 	pathGRPC2    = "grpc-2"
 	suffixRing   = "ring"
@@ -33,9 +34,14 @@ const (
 // rig is everything that a run needs, started once.
 type rig struct {
 	paths []path
+	trees []treePlace
 	undo  []func()
 	notes io.Writer // where it says what is left out
 }
+
+// treePlace is a directory of a path where trees of files are made; Linux's is
+// the first.
+type treePlace struct{ path, dir string }
 
 func (r *rig) add(name string, run func(task) (sample, error), pids ...int) {
 	r.paths = append(r.paths, path{name, run, pids})
@@ -73,6 +79,7 @@ func newRig(notes io.Writer, wanted func(path string) bool) (_ *rig, err error) 
 	}
 	if shm {
 		r.add(pathLinux, here(l))
+		r.trees = append(r.trees, treePlace{pathLinux, l.dir})
 	} else {
 		fmt.Fprintln(notes, "bench: no tmpfs at /dev/shm: no rows of linux, no ratios")
 	}
@@ -91,16 +98,22 @@ func newRig(notes io.Writer, wanted func(path string) bool) (_ *rig, err error) 
 			}
 		}
 	}
-	if wanted(pathFuse) {
-		w, c, err := startFuse(dir + "/fuse")
+	for _, m := range []struct{ path, role string }{{pathFuse, roleFuse}, {pathMount, roleMount}} {
+		if !wanted(m.path) {
+			continue
+		}
+		w, c, err := startFuse(m.role, dir+"/"+m.path)
 		switch {
 		case errors.Is(err, errAbsent):
-			fmt.Fprintf(notes, "bench: no rows of fuse: %v\n", err)
+			fmt.Fprintf(notes, "bench: no rows of %s: %v\n", m.path, err)
 		case err != nil:
 			return nil, err
 		default:
 			r.later(c.close)
-			r.add(pathFuse, here(w), c.pid())
+			if m.path == pathMount {
+				r.trees = append(r.trees, treePlace{m.path, w.dir})
+			}
+			r.add(m.path, here(w), append(childrenOf(c.pid()), c.pid())...)
 		}
 	}
 	return r, r.addGRPC(wanted)
