@@ -203,7 +203,7 @@ func TestScaleChurn(t *testing.T) {
 // make, remove and rename: what was there all the time is seen once.
 func TestScaleReaddir(t *testing.T) {
 	n := scale(20_000, 1_000_000)
-	fs := scaleRig(t, map[string]string{"nodes": fmt.Sprint(n + 10_000)})
+	fs := scaleRig(t, map[string]string{"nodes": fmt.Sprint(2*n + 10_000)})
 	for i := range n {
 		if err := touchFile(fs, fmt.Sprintf("/stay%07d", i)); err != nil {
 			t.Fatal(err)
