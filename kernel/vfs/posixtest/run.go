@@ -59,6 +59,9 @@ func Run(t *testing.T, w World) Result {
 				why = word + ": " + s
 			}
 		}
+		if strings.Contains(c.Needs, "small") && w.Small == "" && why == "" {
+			why = "no small file system"
+		}
 		if c.Root && !w.Root {
 			why = "needs the super-user"
 		}

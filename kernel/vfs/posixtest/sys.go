@@ -88,6 +88,9 @@ type World struct {
 	// Dir is an empty directory of the file system, open to all; cases make
 	// theirs there.
 	Dir string
+	// Small is a directory of a file system of a few megabytes that nobody else
+	// uses; "small" is to be in Lacks if there is none.
+	Small string
 	// Root says that New can make processes of any user, and the super-user's
 	// has all rights; else cases that need that are skipped.
 	Root bool

@@ -69,8 +69,16 @@ func kernelWorld(t *testing.T, name string, connect func() (*rumpclient.Client, 
 		}
 		return p
 	}
-	p := w.New(0, 0)
+	p := w.New(0, 0).(*kernelProc)
 	defer p.Exit()
+	p.Mkdirat(abi.AT_FDCWD, "/small", 0o777)
+	if err := p.c.Mount(p.ctx, "tmpfs", "/small", 0, "", map[string]string{"size": "2m"}); err != nil {
+		t.Fatal(err)
+	}
+	w.Small = "/small"
+	if name != "in-process" {
+		w.Lacks["emlink"] = "32767 links take their time"
+	}
 	if err := p.Mkdirat(abi.AT_FDCWD, dir, 0o777); err != nil {
 		t.Fatal(err)
 	}
@@ -157,6 +165,7 @@ func overNull(t *testing.T) posixtest.World {
 		t.Fatal(err)
 	}
 	w := kernelWorld(t, "nullfs", func() (*rumpclient.Client, error) { return k.Client("posix") }, "/n/posix")
+	w.Lacks["small"] = "it is a tmpfs of its own"
 	return w
 }
 
@@ -235,16 +244,26 @@ func overHostfs(t *testing.T) posixtest.World {
 	if err := c.Mkdir(ctx, "/h", 0o777); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Mount(ctx, "hostfs", "/h", 0, dir, map[string]string{"devices": "true"}); err != nil {
+	if err := c.Mount(ctx, "hostfs", "/h", 0, dir, map[string]string{"devices": "true", "setid": "true"}); err != nil {
 		t.Fatal(err)
 	}
 	w := kernelWorld(t, "hostfs", func() (*rumpclient.Client, error) { return k.Client("posix") }, "/h/posix")
+	w.Lacks["small"] = "it is a tmpfs of its own"
 	w.Lacks["holes"] = "vfsops has no question for holes: what the kernel has no pages of is data"
 	return w
 }
 
 func linuxTmpfs(t *testing.T) posixtest.World {
-	return linuxWorld(t, "Linux tmpfs", posixtest.Linux, shm(t))
+	w := linuxWorld(t, "Linux tmpfs", posixtest.Linux, shm(t))
+	if os.Geteuid() == 0 {
+		w.Small = t.TempDir()
+		if err := unix.Mount("tmpfs", w.Small, "tmpfs", 0, "size=2m"); err != nil {
+			w.Lacks["small"] = err.Error()
+		} else {
+			t.Cleanup(func() { unix.Unmount(w.Small, unix.MNT_DETACH) })
+		}
+	}
+	return w
 }
 
 // linuxExt4 is an ext4 of Linux's in an image, or where that cannot be mounted
@@ -253,28 +272,10 @@ func linuxExt4(t *testing.T) posixtest.World {
 	dir := open(t, t.TempDir())
 	if os.Geteuid() == 0 {
 		if mke2fs, err := exec.LookPath("mke2fs"); err == nil {
-			img, mnt := filepath.Join(dir, "img"), filepath.Join(dir, "mnt")
-			if err := os.WriteFile(img, nil, 0o600); err != nil {
-				t.Fatal(err)
-			}
-			if err := os.Truncate(img, 64<<20); err != nil {
-				t.Fatal(err)
-			}
-			if out, err := exec.Command(mke2fs, "-q", "-F", "-t", "ext4", img).CombinedOutput(); err != nil {
-				t.Fatalf("mke2fs: %v: %s", err, out)
-			}
-			if err := os.Mkdir(mnt, 0o755); err != nil {
-				t.Fatal(err)
-			}
-			if out, err := exec.Command("mount", "-o", "loop", img, mnt).CombinedOutput(); err == nil {
-				t.Cleanup(func() {
-					if out, err := exec.Command("umount", "-l", mnt).CombinedOutput(); err != nil {
-						t.Errorf("umount: %v: %s", err, out)
-					}
-				})
-				return linuxWorld(t, "Linux ext4", posixtest.Linux, mnt)
-			} else {
-				t.Logf("no loop mount: %s", out)
+			if mnt := image(t, mke2fs, filepath.Join(dir, "large"), 64<<20); mnt != "" {
+				w := linuxWorld(t, "Linux ext4", posixtest.Linux, mnt)
+				w.Lacks["small"] = "ext4 gives space back some time after it was freed"
+				return w
 			}
 		}
 	}
@@ -283,6 +284,34 @@ func linuxExt4(t *testing.T) posixtest.World {
 		t.Skipf("no ext4 of Linux's to be had: file system %#x under %s", st.Type, dir)
 	}
 	return linuxWorld(t, "Linux ext4", posixtest.Linux, dir)
+}
+
+// image mounts a new ext4 in an image; "" if it cannot be mounted.
+func image(t *testing.T, mke2fs, dir string, size int64) string {
+	t.Helper()
+	img, mnt := dir+".img", dir
+	if err := os.WriteFile(img, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(img, size); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command(mke2fs, "-q", "-F", "-t", "ext4", "-m", "0", img).CombinedOutput(); err != nil {
+		t.Fatalf("mke2fs: %v: %s", err, out)
+	}
+	if err := os.Mkdir(mnt, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("mount", "-o", "loop", img, mnt).CombinedOutput(); err != nil {
+		t.Logf("no loop mount: %s", out)
+		return ""
+	}
+	t.Cleanup(func() {
+		if out, err := exec.Command("umount", "-l", mnt).CombinedOutput(); err != nil {
+			t.Errorf("umount: %v: %s", err, out)
+		}
+	})
+	return mnt
 }
 
 // overFUSE is the kernel's tmpfs, mounted in Linux.
@@ -303,5 +332,20 @@ func overFUSE(t *testing.T) posixtest.World {
 			t.Error(err)
 		}
 	})
-	return linuxWorld(t, "FUSE", posixtest.FUSE, s.Dir())
+	w := linuxWorld(t, "FUSE", posixtest.FUSE, s.Dir())
+	p := w.New(0, 0)
+	defer p.Exit()
+	probe := filepath.Join(w.Dir, "probe")
+	fd, err := p.Openat(abi.AT_FDCWD, probe, abi.O_CREAT|abi.O_RDWR, 0o644)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Fallocate(fd, 0, 1); abi.ErrnoOf(err) == abi.EOPNOTSUPP {
+		w.Lacks["fallocate"] = "the export does not answer FALLOCATE"
+		w.Lacks["punch"] = w.Lacks["fallocate"]
+	}
+	if err := p.Unlinkat(abi.AT_FDCWD, probe, 0); err != nil {
+		t.Fatal(err)
+	}
+	return w
 }
