@@ -130,7 +130,7 @@ func (s *Store) applyLocked(ops []modapi.StoreOp) (more int64) {
 // put is set with the bytes of a key, which are copied if it is new. It answers
 // the key of the record as well.
 func (t *table) put(key, val []byte) (k string, old []byte, had bool) {
-	i, j, ok := t.find(string(key))
+	i, j, ok := t.near(string(key))
 	if ok {
 		r := &t.leaves[i].recs[j]
 		old, r.val = r.val, val

@@ -11,6 +11,7 @@ import (
 type table struct {
 	leaves []*leaf
 	n      int
+	hint   int // the leaf of the last change: the next one is near, mostly
 }
 
 type leaf struct{ recs []rec }
@@ -34,9 +35,31 @@ func (t *table) find(key string) (i, j int, ok bool) {
 	if i < 0 {
 		return 0, 0, false
 	}
-	r := t.leaves[i].recs
-	j = sort.Search(len(r), func(j int) bool { return r[j].key >= key })
-	return i, j, j < len(r) && r[j].key == key
+	j, ok = t.leaves[i].find(key)
+	return i, j, ok
+}
+
+func (l *leaf) find(key string) (int, bool) {
+	r := l.recs
+	j := sort.Search(len(r), func(j int) bool { return r[j].key >= key })
+	return j, j < len(r) && r[j].key == key
+}
+
+// near is find for a change: it looks at the leaf of the last one first, and at
+// its end.
+func (t *table) near(key string) (i, j int, ok bool) {
+	i = t.hint
+	if i < len(t.leaves) && t.leaves[i].recs[0].key <= key && (i+1 == len(t.leaves) || key < t.leaves[i+1].recs[0].key) {
+		l := t.leaves[i]
+		if n := len(l.recs); l.recs[n-1].key < key {
+			return i, n, false
+		}
+		j, ok = l.find(key)
+		return i, j, ok
+	}
+	i, j, ok = t.find(key)
+	t.hint = i
+	return i, j, ok
 }
 
 func (t *table) get(key []byte) ([]byte, bool) {
@@ -49,7 +72,7 @@ func (t *table) get(key []byte) ([]byte, bool) {
 
 // set sets a record and answers what it was.
 func (t *table) set(key string, val []byte) (old []byte, had bool) {
-	i, j, ok := t.find(key)
+	i, j, ok := t.near(key)
 	if ok {
 		r := &t.leaves[i].recs[j]
 		old, r.val = r.val, val
@@ -63,7 +86,7 @@ func (t *table) set(key string, val []byte) (old []byte, had bool) {
 func (t *table) insert(i, j int, r rec) {
 	t.n++
 	if len(t.leaves) == 0 {
-		t.leaves = []*leaf{{recs: []rec{r}}}
+		t.leaves = []*leaf{{recs: append(make([]rec, 0, leafMax), r)}}
 		return
 	}
 	l := t.leaves[i]
@@ -74,12 +97,13 @@ func (t *table) insert(i, j int, r rec) {
 		if j == leafMax {
 			at = leafMax - 1
 		}
-		right := &leaf{recs: slices.Clone(l.recs[at:])}
+		right := &leaf{recs: append(make([]rec, 0, leafMax), l.recs[at:]...)}
 		clear(l.recs[at:])
 		l.recs = l.recs[:at]
 		t.leaves = slices.Insert(t.leaves, i+1, right)
 		if j > at {
 			l, j = right, j-at
+			t.hint = i + 1
 		}
 	}
 	l.recs = slices.Insert(l.recs, j, r)
@@ -87,7 +111,7 @@ func (t *table) insert(i, j int, r rec) {
 
 // del deletes a record and answers what it was.
 func (t *table) del(key string) (old []byte, had bool) {
-	i, j, ok := t.find(key)
+	i, j, ok := t.near(key)
 	if !ok {
 		return nil, false
 	}
