@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"strings"
 	"time"
 
@@ -25,22 +24,17 @@ func (s *Server) mount() error {
 	o := s.serverOptions()
 	o.Options = []string{"default_permissions"}
 	if os.Geteuid() != 0 {
-		if s.o.RO {
-			o.Options = append(o.Options, "ro")
-		}
-		o.AllowOther = s.o.AllowOther
-		srv, err := fuse.NewServer(s, s.dir, o)
+		fd, err := s.askMount(o.MaxWrite)
 		if err != nil {
-			return fmt.Errorf("fusermount3: %s: %w", strings.TrimSpace(err.Error()), abi.EPERM)
+			return err
 		}
-		s.srv = srv
-		return nil
+		return s.attach(fd, o)
 	}
 	// go-fuse's own mount(2) would let every child process have the device, and
 	// so a component keep the mount when the host is dead.
 	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return fmt.Errorf("/dev/fuse: %w", host(err))
+		return fmt.Errorf("/dev/fuse: %w (modprobe fuse; a container needs the device)", host(err))
 	}
 	flags := uintptr(unix.MS_NOSUID | unix.MS_NODEV)
 	if s.o.RO {
@@ -51,8 +45,14 @@ func (s *Server) mount() error {
 		unix.Close(fd)
 		return fmt.Errorf("mount: %w", host(err))
 	}
+	return s.attach(fd, o)
+}
+
+// attach has go-fuse serve a mount by its descriptor of /dev/fuse, which it
+// takes over.
+func (s *Server) attach(fd int, o *fuse.MountOptions) (err error) {
 	if s.srv, err = fuse.NewServer(s, fmt.Sprintf("/dev/fd/%d", fd), o); err != nil {
-		unix.Unmount(s.dir, unix.MNT_DETACH)
+		detach(s.dir, 0)
 		unix.Close(fd)
 		return fmt.Errorf("%s: %w", err, abi.EIO)
 	}
@@ -125,14 +125,6 @@ func detach(dir string, flags int) error {
 		return host(unix.Unmount(dir, unix.MNT_DETACH|flags))
 	}
 	return fusermount("-u", "-z", dir)
-}
-
-func fusermount(args ...string) error {
-	out, err := exec.Command("fusermount3", args...).CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("fusermount3 %s: %s: %w", strings.Join(args, " "), bytes.TrimSpace(out), abi.EBUSY)
-	}
-	return nil
 }
 
 // graceful is how long a mount that is busy may become idle before it is taken
