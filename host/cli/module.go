@@ -3,9 +3,12 @@ package cli
 import (
 	"context"
 	"fmt"
+	"maps"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/pflag"
 
@@ -14,18 +17,23 @@ import (
 )
 
 var modstatVerb = &verb{
-	name: "modstat", group: groupModules, synopsis: []string{"[-n NAME]", "-a | -e"}, max: 0,
+	name: "modstat", group: groupModules, synopsis: []string{"[-r] [-n NAME]", "-a | -e"}, max: 0,
 	short: "show the modules that are loaded",
 	long: []string{
 		"Shows one line a module: name, class, where it came from, flags, references, size of its plugin in bytes, the modules that it requires, the process on the host that it is in, the state of this and how often it was restarted.",
 		"FLAG is a for a module that was autoloaded and f for a builtin that was unloaded, which has -1 references and needs modload -f to come back. -e and -a show no modules but say whether there may be more.",
-		"--json is an array of objects with name, class, source, flag, refs, size, requires (an array), pid, state, restarts, epoch and instance.",
+		"With -r it shows one line a component instead: its process, state, how often it was restarted, the causes of all deaths, how long the last recovery took, the process that stands by for the next one, and how much processor time without progress makes it be taken to hang.",
+		"--json is an array of objects with name, class, source, flag, refs, size, requires (an array), pid, state, restarts, epoch, instance, causes (an object: how often by cause), cause (of the last death), recovery_ns, spare (a process) and hang_ns.",
 	},
-	examples: []example{{"rumpus modstat -n tmpfs", "Is tmpfs there, and in which process?"}},
-	exit:     []string{"1 also if -n names a module that is not loaded."},
+	examples: []example{
+		{"rumpus modstat -n tmpfs", "Is tmpfs there, and in which process?"},
+		{"rumpus modstat -r", "How often did what die, and why?"},
+	},
+	exit: []string{"1 also if -n names a module that is not loaded."},
 	setup: func(fs *pflag.FlagSet) runFunc {
 		name := fs.StringP("name", "n", "", "only the module called `NAME`")
 		auto := fs.BoolP("autoload", "a", false, "say whether modules can be autoloaded")
+		recovery := fs.BoolP("recovery", "r", false, "show deaths and recoveries")
 		may := fs.BoolP("may-load", "e", false, "say whether you can load modules")
 		return func(ctx context.Context, c *call, _ []string) error {
 			k, err := c.kernel(ctx)
@@ -54,6 +62,10 @@ var modstatVerb = &verb{
 			if c.json {
 				return writeJSON(c.out, list)
 			}
+			if *recovery {
+				c.modrecovery(list)
+				return nil
+			}
 			rows := [][]string{{"NAME", "CLASS", "SOURCE", "FLAG", "REFS", "SIZE", "REQUIRES", "PID", "STATE", "RESTARTS"}}
 			for _, m := range list {
 				rows = append(rows, []string{c.show(m.Name), c.show(m.Class), c.show(m.Source), c.show(m.Flag), strconv.Itoa(m.Refs),
@@ -63,6 +75,33 @@ var modstatVerb = &verb{
 			return nil
 		}
 	},
+}
+
+// modrecovery shows the instances of modules, each once.
+func (c *call) modrecovery(list []rumpclient.Modstat) {
+	rows := [][]string{{"INSTANCE", "PID", "STATE", "RESTARTS", "CAUSES", "RECOVERY", "SPARE", "HANG"}}
+	seen := make(map[string]bool)
+	for _, m := range list {
+		if seen[m.Instance] {
+			continue
+		}
+		seen[m.Instance] = true
+		var causes []string
+		for _, k := range slices.Sorted(maps.Keys(m.Causes)) {
+			causes = append(causes, fmt.Sprintf("%s:%d", c.show(k), m.Causes[k]))
+		}
+		rows = append(rows, []string{c.show(m.Instance), number(int64(m.Pid)), c.show(m.State), strconv.Itoa(m.Restarts), dash(strings.Join(causes, ",")),
+			span(m.RecoveryNs), number(int64(m.Spare)), span(m.HangNs)})
+	}
+	table(c.out, "lrlrlrrr", rows)
+}
+
+// span is a duration, "-" for none.
+func span(ns int64) string {
+	if ns == 0 {
+		return "-"
+	}
+	return time.Duration(ns).Round(10 * time.Microsecond).String()
 }
 
 // modmay says whether modules can be loaded, or autoloaded, in the words of

@@ -60,7 +60,7 @@ var verbs []*verb
 
 func init() {
 	verbs = []*verb{
-		runVerb, haltVerb, dmesgVerb, sysctlVerb, vmstatVerb, iostatVerb, psVerb, killVerb, fstatVerb,
+		runVerb, haltVerb, dmesgVerb, eventsVerb, sysctlVerb, vmstatVerb, iostatVerb, psVerb, killVerb, fstatVerb,
 		modstatVerb, modloadVerb, modunloadVerb,
 		lsVerb, catVerb, writeVerb, cpVerb, mkdirVerb, rmVerb, rmdirVerb, mvVerb, lnVerb,
 		readlinkVerb, statVerb, touchVerb, chmodVerb, chownVerb, findVerb, duVerb, treeVerb,

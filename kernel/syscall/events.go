@@ -27,7 +27,7 @@ func sysEvents(ctx context.Context, k *Kernel, _ *proc.Lwp, a *abi.Sysargs) erro
 		}
 	}
 	evs := k.Events.After(after, maxEvents)
-	a.R[1] = max(k.Events.Last(), after)
+	a.R[1] = k.Events.Last()
 	a.NO = 0
 	for _, e := range evs {
 		b, err := line(e)
