@@ -105,8 +105,9 @@ type changes struct {
 	few  [4]uint64
 }
 
-// maxChanges is how many chunks are noted, or a quarter of those there are.
-const maxChanges = 1024
+// maxChanges is how many chunks are noted, or a quarter of those there are; a
+// variable for tests.
+var maxChanges = 1024
 
 // change notes that the entry of a cookie has changed.
 func (d *dir) change(cookie uint64) {

@@ -150,7 +150,7 @@ func TestRecoverTime(t *testing.T) {
 	}
 	ctx := t.Context()
 	k := &procKernel{Kernel: modtest.NewKernel(t, nil), s: store.New(store.Options{})}
-	rounds := 15
+	rounds := 7
 	seq := abi.OpSeq(0)
 	op := func() vfsops.Op {
 		seq++

@@ -233,6 +233,8 @@ func TestLimitsAfter(t *testing.T) {
 
 // The records of a directory that changes a lot are those of what is in it.
 func TestChunks(t *testing.T) {
+	defer func(n int) { maxChanges = n }(maxChanges)
+	maxChanges = 100
 	s := newKeeper(t)
 	k := s.must(t)
 	root := k.rootH()
@@ -254,7 +256,7 @@ func TestChunks(t *testing.T) {
 		}
 	}
 	// So many that the chunks are not noted one by one any more.
-	churn((2*maxChanges + 100) << chunkBits)
+	churn((2*maxChanges + 200) << chunkBits)
 	if c := k.nodes[d.File].dir.changed; !c.all {
 		t.Errorf("%d chunks are noted", len(c.list))
 	}
@@ -273,7 +275,7 @@ func TestChunks(t *testing.T) {
 		_, err := k.remove(d, fmt.Sprint("f", i), hs[i])
 		k.ok(err)
 	}
-	churn((2*maxChanges + 100) << chunkBits)
+	churn((2*maxChanges + 200) << chunkBits)
 	k.commit(s)
 	if n := chunks(); n < 3 || n > full-10 {
 		t.Errorf("%d chunks after most entries went, of %d", n, full)
@@ -354,7 +356,11 @@ func TestDamage(t *testing.T) {
 		keys = append(keys, key)
 	}
 	r := rand.New(rand.NewPCG(1, 2))
-	for round := range 300 {
+	rounds := 100
+	if raceEnabled {
+		rounds = 30
+	}
+	for round := range rounds {
 		s := newKeeper(t)
 		var ops []modapi.StoreOp
 		for key, val := range records {
