@@ -195,6 +195,7 @@ func (l *Link) life(ctx context.Context, op wire.Op, index int, args []byte, roo
 	if op.Keeps() {
 		h.Flags = wire.FlagMutator
 	}
+	defer l.conn.Elsewhere(op)()
 	b, err := l.ctl.Life(ctx, wire.AppendFrame(nil, &h, args, nil))
 	if err != nil {
 		if e := l.Err(); e != nil {

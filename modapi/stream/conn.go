@@ -39,16 +39,18 @@ type Conn struct {
 	wlimit  time.Time   // the write deadline set on nc
 	wbroken atomic.Bool // the peer does not take any more
 
-	mu      sync.Mutex
-	err     error // set by fail
-	lost    Inflight
-	pending map[abi.ReqID]*Call
-	serving map[abi.ReqID]*reqCtx
-	workers int
-	idle    int
-	queue   []*Request
-	work    chan *Request
-	room    *sync.Cond // serving got shorter, or the connection failed
+	mu   sync.Mutex
+	err  error // set by fail
+	lost Inflight
+
+	elsewhere map[abi.ReqID]wire.Op // calls by other ways
+	pending   map[abi.ReqID]*Call
+	serving   map[abi.ReqID]*reqCtx
+	workers   int
+	idle      int
+	queue     []*Request
+	work      chan *Request
+	room      *sync.Cond // serving got shorter, or the connection failed
 }
 
 // New starts a connection over nc, which it owns from now on. h serves the
@@ -129,7 +131,7 @@ func (c *Conn) fail(err error) {
 	c.err = err
 	c.ended.Store(true)
 	pending := c.pending
-	c.lost = inflight(pending, ^abi.ReqID(0))
+	c.lost = c.inflightLocked(^abi.ReqID(0))
 	c.pending = nil
 	serving := c.serving
 	c.serving = nil

@@ -18,7 +18,27 @@ type Inflight struct {
 func (c *Conn) Inflight(upto abi.ReqID) Inflight {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return inflight(c.pending, upto)
+	return c.inflightLocked(upto)
+}
+
+// Elsewhere notes a call that is made of the peer by another way than this
+// connection, so that whoever watches knows of it. done is to be called when it
+// has been answered, or will not be.
+func (c *Conn) Elsewhere(op wire.Op) (done func()) {
+	id := c.NextID()
+	c.mu.Lock()
+	if c.elsewhere == nil {
+		c.elsewhere = make(map[abi.ReqID]wire.Op)
+	}
+	c.elsewhere[id] = op
+	c.mu.Unlock()
+	c.busy()
+	return func() {
+		c.Progress()
+		c.mu.Lock()
+		delete(c.elsewhere, id)
+		c.mu.Unlock()
+	}
 }
 
 // Lost are the calls that were in flight when the connection ended.
@@ -28,10 +48,10 @@ func (c *Conn) Lost() Inflight {
 	return c.lost
 }
 
-func inflight(pending map[abi.ReqID]*Call, upto abi.ReqID) (in Inflight) {
+func (c *Conn) inflightLocked(upto abi.ReqID) (in Inflight) {
 	var fast, slow abi.ReqID
-	for id, k := range pending {
-		switch op := k.Header.Op; {
+	count := func(id abi.ReqID, op wire.Op) {
+		switch {
 		case id > upto:
 		case op.Class() <= wire.ClassCPU:
 			if in.Fast++; fast == 0 || id < fast {
@@ -42,6 +62,12 @@ func inflight(pending map[abi.ReqID]*Call, upto abi.ReqID) (in Inflight) {
 				slow, in.SlowOp = id, op
 			}
 		}
+	}
+	for id, k := range c.pending {
+		count(id, k.Header.Op)
+	}
+	for id, op := range c.elsewhere {
+		count(id, op)
 	}
 	return in
 }
@@ -54,7 +80,7 @@ func (c *Conn) LastID() abi.ReqID { return abi.ReqID(c.nextID.Load()) }
 func (c *Conn) Unwatch() bool {
 	c.watch.Store(false)
 	c.mu.Lock()
-	n := len(c.pending)
+	n := len(c.pending) + len(c.elsewhere)
 	c.mu.Unlock()
 	// A call that came in between has told Busy, or is seen here.
 	return n == 0 || !c.watch.CompareAndSwap(false, true)

@@ -58,6 +58,23 @@ func TestWatch(t *testing.T) {
 	}
 }
 
+// TestElsewhere: calls by another way count, and are told.
+func TestElsewhere(t *testing.T) {
+	x, _ := pair(t)
+	busy := make(chan struct{}, 2)
+	a := start(t, x, nil, Options{Epoch: 1, Busy: func() { busy <- struct{}{} }})
+	frames := a.Frames()
+	done := a.Elsewhere(wire.OpInit)
+	<-busy
+	if in := a.Inflight(a.LastID()); in.Slow != 1 || in.SlowOp != wire.OpInit || a.Unwatch() {
+		t.Errorf("%+v", in)
+	}
+	done()
+	if in := a.Inflight(a.LastID()); in != (Inflight{}) || !a.Unwatch() || a.Frames() == frames {
+		t.Errorf("done: %+v", in)
+	}
+}
+
 // TestLost: what was in flight at the end is remembered.
 func TestLost(t *testing.T) {
 	b := newBlocker()
