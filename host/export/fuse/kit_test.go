@@ -111,13 +111,15 @@ func (r *rig) ok(err error) {
 	}
 }
 
-// run runs a program in the mount.
+// run runs a program in the mount. A shell goes there first: what a child of Go
+// does before its exec, to change the directory for one, is done while this
+// process holds a processor and cannot be stopped for a collection, and so with
+// one processor nobody would answer it.
 func (r *rig) run(name string, args ...string) string {
 	r.t.Helper()
 	ctx, cancel := context.WithTimeout(r.ctx, time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, name, args...)
-	cmd.Dir = r.dir
+	cmd := exec.CommandContext(ctx, "/bin/sh", append([]string{"-c", `cd "$0" && exec "$@"`, r.dir, name}, args...)...)
 	cmd.WaitDelay = 5 * time.Second
 	out, err := cmd.CombinedOutput()
 	if err != nil {
