@@ -159,28 +159,36 @@ func appendEntry(b []byte, e *dirent) []byte {
 	return append(b, e.name...)
 }
 
-// parseChunk calls f with the entries of a chunk.
-func parseChunk(chunk uint64, b []byte, f func(dirent) error) error {
+// parseChunk answers the entries of a chunk, at most one for each cookie, in
+// order. They and their names are pieces of two allocations: a directory may
+// have many.
+func parseChunk(chunk uint64, b []byte) ([]dirent, error) {
+	all := string(b)
+	es := make([]dirent, 0, min(len(b)/minEntry, 1<<chunkBits))
 	r := reader{b: b}
 	for len(r.b) > 0 {
 		var e dirent
 		low := r.byte()
 		e.typ = abi.VType(r.byte())
 		e.id = abi.Fileid(r.uint())
-		e.name = string(r.bytes(uint64(r.byte())))
+		n := int(r.byte())
+		at := len(b) - len(r.b)
+		r.bytes(uint64(n))
 		e.cookie = chunk<<chunkBits | uint64(low)
-		if low >= 1<<chunkBits || e.id == 0 || e.name == "" {
+		if low >= 1<<chunkBits || e.id == 0 || n == 0 || len(es) > 0 && e.cookie <= es[len(es)-1].cookie {
 			r.fail()
 		}
 		if r.err != nil {
 			break
 		}
-		if err := f(e); err != nil {
-			return err
-		}
+		e.name = all[at : at+n]
+		es = append(es, e)
 	}
-	return r.end("a directory")
+	return es, r.end("a directory")
 }
+
+// minEntry is how many bytes an entry takes at least.
+const minEntry = 5
 
 // reader decodes; its first error stays.
 type reader struct {

@@ -129,6 +129,9 @@ func (f *FS) scan(ctx context.Context, prefix []byte, g func(key, val []byte) er
 	}
 }
 
+// maxWarm bounds the room made for entries before they have been read.
+const maxWarm = 1 << 20
+
 // warm reads the entries of a directory, if they are not here yet.
 //
 // Preconditions: f.mu is held, exclusively if f.lazy.
@@ -137,24 +140,27 @@ func (f *FS) warm(ctx context.Context, n *node) error {
 	if d.cold == 0 {
 		return nil
 	}
-	names := make(map[string]*dirent, d.cold)
-	order := make([]*dirent, 0, d.cold)
+	most := min(d.cold, maxWarm)
+	names := make(map[string]*dirent, most)
+	order := make([]*dirent, 0, most)
 	last := uint64(0)
 	err := f.scan(ctx, appendKey(nil, keyDir, n.fileid), func(key, val []byte) error {
 		if len(key) != keyLen+8 {
 			return abi.EIO
 		}
-		return parseChunk(binary.BigEndian.Uint64(key[keyLen:]), val, func(e dirent) error {
-			if e.cookie <= last || e.cookie > d.last {
-				return abi.EIO
-			}
-			last = e.cookie
-			p := &dirent{}
-			*p = e
-			names[e.name] = p
-			order = append(order, p)
-			return nil
-		})
+		es, err := parseChunk(binary.BigEndian.Uint64(key[keyLen:]), val)
+		if err != nil || len(es) == 0 {
+			return err
+		}
+		if es[0].cookie <= last || es[len(es)-1].cookie > d.last {
+			return abi.EIO
+		}
+		last = es[len(es)-1].cookie
+		for i := range es {
+			names[es[i].name] = &es[i]
+			order = append(order, &es[i])
+		}
+		return nil
 	})
 	if err == nil && (len(names) != d.cold || len(order) != d.cold) {
 		err = fmt.Errorf("%d entries instead of %d: %w", len(order), d.cold, abi.EIO)
