@@ -80,11 +80,11 @@ func (s *Server) clean() error {
 		switch {
 		case err == nil && st.Mode&unix.S_IFMT != unix.S_IFDIR:
 			return abi.ENOTDIR
-		case err == nil:
-			if mountedAt(s.dir) {
-				return fmt.Errorf("another rumpus is mounted there: %w", abi.EBUSY)
-			}
+		case err == nil && !mountedAt(s.dir):
 			return nil
+		case err == nil && alive(s.dir):
+			return fmt.Errorf("another rumpus is mounted there: %w", abi.EBUSY)
+		case err == nil: // what Linux has kept outlives the host
 		case err != unix.ENOTCONN && err != unix.ECONNABORTED:
 			return host(err)
 		}
@@ -94,6 +94,29 @@ func (s *Server) clean() error {
 		}
 	}
 	return abi.EBUSY
+}
+
+// aliveWait is how long a mount may take to answer before it counts as alive but
+// busy.
+const aliveWait = 5 * time.Second
+
+// alive reports whether somebody serves a mount of ours: statfs(2) always asks
+// him.
+func alive(dir string) bool {
+	dead := make(chan bool, 1)
+	go func() {
+		var st unix.Statfs_t
+		err := unix.Statfs(dir, &st)
+		dead <- err == unix.ENOTCONN || err == unix.ECONNABORTED
+	}()
+	t := time.NewTimer(aliveWait)
+	defer t.Stop()
+	select {
+	case d := <-dead:
+		return !d
+	case <-t.C:
+		return true
+	}
 }
 
 // mountedAt reports whether the uppermost mount on a directory is one of ours.
