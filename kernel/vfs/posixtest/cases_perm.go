@@ -255,7 +255,7 @@ var _ = group("chmod and chown",
 		p.as(7, 7, 50).chown("f", -1, 50)
 		p.mode("f", 0o755)
 	}},
-	Case{Name: "set-id bits stay when nobody is named", Root: true, Run: func(p *P) {
+	Case{Name: "set-id bits and a chown by the super-user", Root: true, Needs: "chownsetid", Run: func(p *P) {
 		p.file("f", "")
 		p.chmod("f", 0o4755)
 		p.stat("f")

@@ -15,6 +15,9 @@ func small(name string, fn func(p *P)) Case {
 		p.mkdir(dir, 0o755)
 		p.chdir(dir)
 		fn(p)
+		for _, fd := range p.opened { // the end of a process may come later
+			p.s.Close(fd)
+		}
 		p.chdir(p.dir)
 		p.clear(dir)
 		p.rmdir(dir)

@@ -1,6 +1,8 @@
 package posixtest_test
 
 import (
+	"bytes"
+	"encoding/binary"
 	"errors"
 	"os"
 	"os/signal"
@@ -21,21 +23,31 @@ import (
 
 // linuxProc is a process of Linux: a thread with ids, descriptors, a working
 // directory, a umask and record locks of its own, which end with it. What a
-// thread cannot have for itself is only RLIMIT_FSIZE.
+// thread cannot have for itself is only RLIMIT_FSIZE. Its descriptors begin as
+// copies of the program's: Go's runtime may use its own ones from any thread.
 type linuxProc struct {
 	calls chan func()
 	done  chan struct{}
 	once  sync.Once
-	fsize unix.Rlimit // what it was
+	fds   map[int]bool // opened by the process; the thread's
+	fsize unix.Rlimit  // what it was
 	cut   bool
 }
 
-var ignoreFsize = sync.OnceFunc(func() { signal.Ignore(syscall.SIGXFSZ) })
+// prepare is what has to be so before the first thread is a process: the runtime
+// has its descriptors for waiting, which come with the first pipe.
+var prepare = sync.OnceFunc(func() {
+	signal.Ignore(syscall.SIGXFSZ)
+	if r, w, err := os.Pipe(); err == nil {
+		r.Close()
+		w.Close()
+	}
+})
 
 func newLinuxProc(t testing.TB, uid, gid uint32, groups []uint32) *linuxProc {
 	t.Helper()
-	ignoreFsize()
-	l := &linuxProc{calls: make(chan func()), done: make(chan struct{})}
+	prepare()
+	l := &linuxProc{calls: make(chan func()), done: make(chan struct{}), fds: map[int]bool{}}
 	ready := make(chan error, 1)
 	go func() {
 		defer close(l.done)
@@ -48,7 +60,10 @@ func newLinuxProc(t testing.TB, uid, gid uint32, groups []uint32) *linuxProc {
 		for fn := range l.calls {
 			fn()
 		}
-		closeAll()
+		unix.Chdir("/")
+		for fd := range l.fds {
+			unix.Close(fd)
+		}
 	}()
 	if err := <-ready; err != nil {
 		t.Fatalf("a thread as a process: %v", err)
@@ -61,7 +76,6 @@ func become(uid, gid uint32, groups []uint32) error {
 	if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_FILES); err != nil {
 		return os.NewSyscallError("unshare", err)
 	}
-	closeAll()
 	if os.Geteuid() != 0 {
 		return nil // the caller's own ids
 	}
@@ -79,10 +93,6 @@ func become(uid, gid uint32, groups []uint32) error {
 	}
 	return nil
 }
-
-// closeAll closes the thread's descriptors, which are copies of the program's
-// at first, and its own in the end.
-func closeAll() { unix.CloseRange(3, 1<<31-1, 0) } // a panic needs the others
 
 // do runs fn on the thread.
 func (l *linuxProc) do(fn func() error) error {
@@ -145,13 +155,31 @@ func (l *linuxProc) Openat(dirfd int, path string, flags int, mode uint32) (int,
 			fd, err = unix.Openat(at(dirfd), path, linuxabi.FromOpenFlags(flags), mode)
 			return err
 		})
-		return fd, err
+		return l.opened(fd, err)
 	})
 }
 
-func (l *linuxProc) Close(fd int) error { return l.do(func() error { return unix.Close(fd) }) }
+// opened notes a descriptor as the process's own.
+func (l *linuxProc) opened(fd int, err error) (int, error) {
+	if err == nil {
+		l.fds[fd] = true
+	}
+	return fd, err
+}
+
+// Close closes only what the process has opened.
+func (l *linuxProc) Close(fd int) error {
+	return l.do(func() error {
+		if !l.fds[fd] {
+			return unix.EBADF
+		}
+		delete(l.fds, fd)
+		return unix.Close(fd)
+	})
+}
+
 func (l *linuxProc) Dup(fd int) (int, error) {
-	return l.num(func() (int, error) { return unix.Dup(fd) })
+	return l.num(func() (int, error) { return l.opened(unix.Dup(fd)) })
 }
 
 func (l *linuxProc) Getfd(fd int) (bool, error) {
@@ -229,17 +257,12 @@ func (l *linuxProc) Fdatasync(fd int) error { return l.do(func() error { return 
 
 func (l *linuxProc) Getdents(fd int, buf []byte) (ds []abi.Dirent, err error) {
 	n, err := l.num(func() (int, error) { return unix.Getdents(fd, buf) })
-	for b := buf[:max(n, 0)]; len(b) > 0; {
-		de := (*unix.Dirent)(unsafe.Pointer(&b[0]))
-		name := b[unsafe.Offsetof(de.Name):de.Reclen]
-		for i, c := range name {
-			if c == 0 {
-				name = name[:i]
-				break
-			}
-		}
-		ds = append(ds, abi.Dirent{Fileid: abi.Fileid(de.Ino), Type: abi.ModeType(uint32(de.Type) << 12), Name: string(name)})
-		b = b[de.Reclen:]
+	// struct linux_dirent64: u64 number, s64 offset, u16 length, u8 type, name.
+	for b := buf[:max(n, 0)]; len(b) > 19; {
+		reclen := int(binary.NativeEndian.Uint16(b[16:]))
+		name, _, _ := bytes.Cut(b[19:reclen], []byte{0})
+		ds = append(ds, abi.Dirent{Fileid: abi.Fileid(binary.NativeEndian.Uint64(b)), Type: abi.ModeType(uint32(b[18]) << 12), Name: string(name)})
+		b = b[reclen:]
 	}
 	return ds, err
 }
@@ -493,7 +516,7 @@ func (l *linuxProc) SetFsize(n int64) error {
 
 func (l *linuxProc) Bind(path string) error {
 	return l.do(func() error {
-		fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+		fd, err := l.opened(unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0))
 		if err != nil {
 			return err
 		}

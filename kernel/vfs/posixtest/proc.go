@@ -18,6 +18,7 @@ type P struct {
 	s   Sys
 	dir string // of the case, as the first process sees it
 
+	opened []int                   // descriptors, some of them closed since
 	ctimes map[string]abi.Timespec // by old
 }
 
@@ -121,6 +122,9 @@ func (p *P) openat(fd int, path string, flags int, mode uint32, want ...any) int
 	p.t.Helper()
 	n, err := p.s.Openat(fd, path, flags, mode)
 	p.check(fmt.Sprintf("open %s %#x", short(path), flags), err, want)
+	if err == nil {
+		p.opened = append(p.opened, n)
+	}
 	return n
 }
 
