@@ -309,7 +309,7 @@ func TestMute(t *testing.T) {
 		if !errors.As(err, &hang) || !errors.Is(err, abi.EIO) {
 			t.Errorf("%s: %v", op, err)
 		}
-		if d := time.Since(begin); d < 35*time.Millisecond || d > 5*time.Second {
+		if d := time.Since(begin); d < 35*time.Millisecond || d > time.Minute {
 			t.Errorf("%s: after %v", op, d)
 		}
 		over(t, e, m, nc)
@@ -325,7 +325,7 @@ func TestNoBell(t *testing.T) {
 	done := make(chan error, 1)
 	go func() {
 		k := newCall(wire.OpMount) // parks at once
-		k.Timeout = 10 * time.Second
+		k.Timeout = time.Minute
 		done <- e.conn.Call(t.Context(), k)
 	}()
 	h := half{m, page}
@@ -352,7 +352,7 @@ func TestDeath(t *testing.T) {
 	for i := range 100 {
 		go func() {
 			k := newCall([]wire.Op{wire.OpCreate, wire.OpGetattr, wire.OpMount}[i%3])
-			k.Timeout = 20 * time.Second
+			k.Timeout = 2 * time.Minute
 			errs <- e.conn.Call(context.Background(), k)
 		}()
 	}
@@ -367,7 +367,7 @@ func TestDeath(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if d := time.Since(begin); d > 2*time.Second {
+	if d := time.Since(begin); d > time.Minute {
 		t.Errorf("it took %v", d)
 	}
 	over(t, e, m, nc)

@@ -50,7 +50,7 @@ func TestThreads(t *testing.T) {
 	for range 5 {
 		runtime.GC()
 	}
-	if d := time.Since(begin); d > 3*time.Second {
+	if d := time.Since(begin); d > time.Minute {
 		t.Errorf("5 collections took %v", d)
 	}
 	if got := tasks(); got > before+20 {

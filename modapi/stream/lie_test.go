@@ -146,7 +146,7 @@ func TestStalledReply(t *testing.T) {
 	if err := a.Call(t.Context(), k); err == nil {
 		t.Error("half a reply is taken for one")
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	select {
 	case <-a.Done():

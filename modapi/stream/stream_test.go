@@ -222,24 +222,39 @@ func TestCancel(t *testing.T) {
 	a, _ := both(t, b, Options{})
 	for _, tc := range []struct {
 		want  abi.Errno
-		setup func(k *Call) (context.Context, context.CancelFunc)
+		setup func(k *Call, d time.Duration) (context.Context, context.CancelFunc)
 	}{
-		{abi.EINTR, func(*Call) (context.Context, context.CancelFunc) { return context.WithCancel(t.Context()) }},
-		{abi.ETIMEDOUT, func(k *Call) (context.Context, context.CancelFunc) {
-			k.Timeout = 10 * time.Millisecond
+		{abi.EINTR, func(*Call, time.Duration) (context.Context, context.CancelFunc) {
+			return context.WithCancel(t.Context())
+		}},
+		{abi.ETIMEDOUT, func(k *Call, d time.Duration) (context.Context, context.CancelFunc) {
+			k.Timeout = d
 			return t.Context(), func() {}
 		}},
-		{abi.ETIMEDOUT, func(*Call) (context.Context, context.CancelFunc) {
-			return context.WithTimeout(t.Context(), 10*time.Millisecond)
+		{abi.ETIMEDOUT, func(_ *Call, d time.Duration) (context.Context, context.CancelFunc) {
+			return context.WithTimeout(t.Context(), d)
 		}},
 	} {
-		k := call(wire.OpGetattr)
-		dst := make([]byte, 1000)
-		k.Dst = abi.IovOf(dst)
-		ctx, cancel := tc.setup(k)
-		done := make(chan error)
-		go func() { done <- a.Call(ctx, k) }()
-		served := <-b.entered
+		var dst []byte
+		var cancel context.CancelFunc
+		var served context.Context
+		done := make(chan error, 1)
+		for d := 10 * time.Millisecond; served == nil; d *= 4 {
+			k := call(wire.OpGetattr)
+			dst = make([]byte, 1000)
+			k.Dst = abi.IovOf(dst)
+			var ctx context.Context
+			ctx, cancel = tc.setup(k, d)
+			go func() { done <- a.Call(ctx, k) }()
+			select {
+			case served = <-b.entered:
+			case <-time.After(d + 10*time.Second): // its time was over before it was sent
+				if err := <-done; abi.ErrnoOf(err) != tc.want || d > time.Minute {
+					t.Fatalf("never served: %v", err)
+				}
+				cancel()
+			}
+		}
 		if tc.want == abi.EINTR {
 			cancel()
 		}
@@ -312,30 +327,37 @@ func TestHang(t *testing.T) {
 
 // TestPatience: with progress elsewhere the wait goes on for some deadlines.
 func TestPatience(t *testing.T) {
-	b := newBlocker()
-	a, _ := both(t, b, Options{})
-	stop := make(chan struct{})
-	var wg sync.WaitGroup
-	wg.Add(1)
-	go func() {
-		defer wg.Done()
-		for a.Err() == nil {
-			k := call(wire.OpGetattr)
-			k.Args = append(k.Args, 1)
-			a.Call(context.Background(), k)
+	for d := 50 * time.Millisecond; ; d *= 4 { // on a busy machine there may be no progress for a while
+		b := newBlocker()
+		a, _ := both(t, b, Options{})
+		var wg sync.WaitGroup
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			for a.Err() == nil {
+				k := call(wire.OpGetattr)
+				k.Args = append(k.Args, 1)
+				a.Call(context.Background(), k)
+			}
+		}()
+		k := call(wire.OpCreate)
+		k.Timeout = d
+		begin := time.Now()
+		err := a.Call(t.Context(), k)
+		took := time.Since(begin)
+		wg.Wait()
+		close(b.leave)
+		var hang *Hang
+		if !errors.As(err, &hang) {
+			t.Fatalf("%v after %v", err, took)
 		}
-	}()
-	k := call(wire.OpCreate)
-	k.Timeout = 50 * time.Millisecond
-	begin := time.Now()
-	err := a.Call(t.Context(), k)
-	var hang *Hang
-	if !errors.As(err, &hang) || time.Since(begin) < 3*k.Timeout {
-		t.Errorf("%v after %v", err, time.Since(begin))
+		if took >= 3*d {
+			break
+		}
+		if d > 5*time.Second {
+			t.Fatalf("%v after %v", err, took)
+		}
 	}
-	close(stop)
-	wg.Wait()
-	close(b.leave)
 }
 
 // TestEOF: when the peer goes, what it said counts, the rest is dead.

@@ -225,17 +225,24 @@ func TestGone(t *testing.T) {
 	k := startNbdkit(t, "memory", "1M")
 	u := open(t, unitOptions{timeout: 500 * time.Millisecond}, dialUnix(k.sock))
 	u.ready(t)
+	begin := time.Now()
 	k.kill()
 	p := make([]byte, 512)
-	begin := time.Now()
 	err := u.rw(t.Context(), devops.BRead, 0, p)
-	if d := time.Since(begin); !errors.Is(err, abi.EIO) || d < 300*time.Millisecond || d > 5*time.Second {
+	if d := time.Since(begin); !errors.Is(err, abi.EIO) || d < 500*time.Millisecond || d > time.Minute {
 		t.Errorf("after %v: %v", d, err)
 	}
 	wait(t, func() bool { u.mu.Lock(); defer u.mu.Unlock(); return time.Since(u.lost) > u.opt.timeout })
-	begin = time.Now()
-	if err = u.rw(t.Context(), devops.BRead, 0, p); !errors.Is(err, abi.EIO) || time.Since(begin) > 200*time.Millisecond {
-		t.Errorf("after %v: %v", time.Since(begin), err)
+	least := time.Hour // a busy machine may take its time once, and who waits does so each time
+	for i := 0; i < 20 && least > 200*time.Millisecond; i++ {
+		begin = time.Now()
+		if err = u.rw(t.Context(), devops.BRead, 0, p); !errors.Is(err, abi.EIO) {
+			t.Error(err)
+		}
+		least = min(least, time.Since(begin))
+	}
+	if least > 200*time.Millisecond {
+		t.Errorf("EIO after %v at least", least)
 	}
 	k.start()
 	wait(t, func() bool { return u.rw(t.Context(), devops.BRead, 0, p) == nil })
