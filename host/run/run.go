@@ -64,7 +64,7 @@ type Options struct {
 
 	booted   func(*kernel.Kernel)           // test hook, called when the kernel runs
 	deadline func(wire.Class) time.Duration // nil = the classes'
-	slowCPU  time.Duration                  // supervise.Supervisor.SlowCPU
+	tune     func(*supervise.Supervisor)    // test hook, called before the kernel boots
 }
 
 // Run boots the kernel, serves it until it ends or ctx does, and answers the
@@ -113,7 +113,10 @@ func newHost(o Options) (*host, int) {
 		}
 		return path, nil
 	}, policy, h.log)
-	h.sup.Deadline, h.sup.SlowCPU = o.deadline, o.slowCPU
+	h.sup.Deadline = o.deadline
+	if o.tune != nil {
+		o.tune(h.sup)
+	}
 	h.k = kernel.New(h.kernelOptions())
 	h.sup.Evcnt = func(group, name string) *modapi.Counter { return h.k.Evcnt.Attach(group, name) }
 	return h, 0

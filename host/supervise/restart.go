@@ -156,7 +156,7 @@ func (k *keeper) giveUp() bool {
 	k.log.Error("component degraded", "reason", why)
 	k.deaths, k.quick = nil, 0
 	for {
-		if !k.pause(k.s.probe) {
+		if !k.pause(k.s.probe()) {
 			return false
 		}
 		if !k.m.Wanted(k.i) {
@@ -181,7 +181,10 @@ func (k *keeper) restart() error {
 	var pl *plug
 	var err error
 	if f := k.take(ctx); f != nil {
-		if pl, err = k.s.connect(ctx, f, epoch+1); err != nil {
+		short, cancel := context.WithTimeout(ctx, spareWait)
+		pl, err = k.s.connect(short, f, epoch+1)
+		cancel()
+		if err != nil {
 			k.log.Warn("the process that stood by is of no use", "error", err)
 		}
 	}
@@ -208,6 +211,14 @@ func (k *keeper) restart() error {
 	}
 	k.plan(spareSoon)
 	return nil
+}
+
+// probe is the time between attempts to bring a degraded instance back.
+func (s *Supervisor) probe() time.Duration {
+	if s.Probe > 0 {
+		return s.Probe
+	}
+	return probePeriod
 }
 
 // pauseOf is the wait before restart n: none for the first two, then 10 ms * 2^k

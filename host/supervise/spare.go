@@ -20,6 +20,7 @@ const (
 	spareIdle = time.Second           // after the instance's first process
 	spareSoon = 20 * time.Millisecond // after a restart
 	spareMax  = 30 * time.Second      // the longest wait after spares that died
+	spareWait = 2 * time.Second       // for its modules, when it takes over
 )
 
 // standby is the part of a keeper that has the spare.
@@ -131,7 +132,8 @@ func (k *keeper) take(ctx context.Context) *launched {
 	}
 	k.forget()
 	path, err := k.s.find(k.i.Plugin)
-	if _, dead := f.p.l.exited(); dead || err != nil || programOf(path) != f.program {
+	_, dead := f.p.l.exited()
+	if st, ok := f.p.l.State(); dead || ok && st == 'T' || err != nil || programOf(path) != f.program {
 		k.discard(f)
 		return nil
 	}

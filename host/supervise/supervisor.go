@@ -60,12 +60,15 @@ type Supervisor struct {
 	// others do (0: any). Set them before the first Load.
 	HangCPU, SlowCPU time.Duration
 
+	// Probe is how often a degraded instance is tried again (0: 30 s). Set it
+	// before the first Load.
+	Probe time.Duration
+
 	// Evcnt makes a counter of the kernel; nil: nothing is counted. Set it
 	// before the first Load.
 	Evcnt func(group, name string) *modapi.Counter
 
-	probe time.Duration // between attempts to bring a degraded instance back
-	idle  time.Duration // after the first start, before a spare is started
+	idle time.Duration // after the first start, before a spare is started
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -87,7 +90,7 @@ type instanceUID struct {
 // of its program.
 func NewSupervisor(find func(string) (string, error), policy map[string]Policy, log hclog.Logger) *Supervisor {
 	ctx, cancel := context.WithCancel(context.Background())
-	return &Supervisor{find: find, policy: policy, log: log, probe: probePeriod, idle: spareIdle,
+	return &Supervisor{find: find, policy: policy, log: log, idle: spareIdle,
 		ctx: ctx, cancel: cancel, uid: make(map[string]*instanceUID)}
 }
 
