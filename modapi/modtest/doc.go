@@ -11,6 +11,11 @@
 //		modtest.TestFS(t, func() []modapi.Module { return []modapi.Module{tmpfs.New()} }, modtest.FSOptions{Type: "tmpfs"})
 //	}
 //
+// A file system that claims vfsops.CapCheckpoint dies in some of the rules, and
+// comes back in new modules: the function that makes it is called again, and the
+// Store, and FSUnderTest.Disks, are as the last checkpoint left them. A binding
+// whose modules are Killers kills a process. TestRecovery is more of the same.
+//
 // Bindings runs a test once per binding: in-process, and each one that was
 // registered (RegisterBinding), which is how the kit reaches the stream
 // without importing the kernel. Kernel stands in for the kernel: it remembers

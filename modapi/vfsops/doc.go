@@ -30,6 +30,20 @@
 // (Op): the time, a seed for random numbers, the caller, and, at a replay, the
 // file id that was given the first time. It reads no clock.
 //
+// # Death and recovery
+//
+// A file system that implements Checkpointer, and declares CapCheckpoint and
+// CapFixedids, loses nothing when its process dies, and its users notice
+// nothing but a pause:
+//
+//	Mount(Seq 0) -> mutators 1 ... 90 -> Checkpoint(90) -> mutators 91 ... 120
+//	  -> the process dies; another one starts
+//	Mount(Seq 90) -> mutators 91 ... 120 again, with the ids of the first time
+//
+// What it keeps goes to the modapi.Store of the mount, or through a BlockIO; the
+// kernel makes both valid at the same moment. package modtest checks that
+// nothing is forgotten (the rules "checkpoint-..." and TestRecovery).
+//
 // # Errors
 //
 // nil or an abi.Errno, wrapped in context if that helps the log. A panic ends

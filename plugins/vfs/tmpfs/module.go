@@ -11,6 +11,24 @@
 // of file data comes to be, Setattr with SetSize when a file grew or shrank,
 // Reserve with a negative number when pages went, Unmount.
 //
+// # Checkpoints
+//
+// What must not be lost with the process is in records of the mount's
+// modapi.Store, in the kernel's memory: the counters of the mount, a record for
+// each node, one for up to 64 entries of a directory (a chunk, by cookie), one
+// for each extended attribute. Mutators note which nodes and chunks they change;
+// Checkpoint writes the records of these, in time in proportion to them, and
+// those of the counters. The number of a node's pins is in its record; pages
+// granted are the kernel's affair.
+//
+// A mount that comes back reads the counters and its root. A node is read when
+// somebody asks for it, with some behind it, because what was made together is
+// used together; the entries of a directory are read all at once (a million
+// take a third of a second), extended attributes those of a node. From then on
+// they are here. So what there is after a restart is in two states: warm, here
+// and nowhere else of importance, or cold, in the Store only. Something is
+// changed only when it is warm.
+//
 // Mount options:
 //
 //	size=N[k|m|g|t|%]  bytes, or per cent of the machine's memory; default 50%;
@@ -24,17 +42,22 @@
 //
 // What goes wrong: a name too many is ENOSPC, as is a page too many, at
 // Reserve; a handle of a node that is gone is ESTALE; a name in a removed
-// directory is ENOENT. Nothing waits, reads a clock or draws a random number:
-// the same mutators in the same order give the same tree.
+// directory is ENOENT; a record that is missing or damaged is EIO. Nothing waits
+// but for records, reads a clock or draws a random number: the same mutators in
+// the same order give the same tree, the same ids and the same cookies.
 //
 // # Locks
 //
-//	Module.mu        which mounts there are
-//	FS.mu            everything in one mount, nodes included: shared for
-//	                 Lookup, Getattr, Readdir, Readlink, Statvfs and the
-//	                 reading of extended attributes, exclusive otherwise
+//	Module.mu          which mounts there are; held over the reading of a root
+//	FS.ckptMu          one Checkpoint at a time
+//	  FS.mu            everything in one mount, nodes included: shared for
+//	                   Lookup, Getattr, Readdir, Readlink, Statvfs, the reading
+//	                   of extended attributes, and the writing of a checkpoint;
+//	                   exclusive otherwise. In a mount that came back, whose
+//	                   reads may have to read records, for all but Checkpoint
 //
-// One lock for a mount is enough because the kernel caches names, attributes
+// It is held while records are read and written: the kernel answers out of its
+// memory, and waits for nobody. One lock for a mount is enough because the kernel caches names, attributes
 // and pages: what comes here are first lookups and mutators.
 package tmpfs
 
