@@ -47,6 +47,8 @@ soak: build-bench ## kill clients for a minute, components for a long time (KILL
 	RUMPUS_LONG=1 $(GO) test $(RACE) -count 1 -timeout 10m -run TestStressKiller -v ./kernel/rumpclient
 	RUMPUS_KILLS=$(or $(KILLS),1000) $(GO) test -count 1 -timeout 60m -run 'TestKillAnyComponent|TestDiskKill' -v ./host/run
 	RUMPUS_KILLS=$(or $(KILLS),1000) $(GO) test -count 1 -timeout 60m -run TestRedoKill -v ./kernel
+	RUMPUS_LONG=1 $(GO) test -count 1 -timeout 10m -run TestScale -v ./kernel/vfs
+	bin/rumpus-bench -files $(or $(FILES),1000000)
 	bin/rumpus-bench -soak $(or $(OPS),1e8)
 
 clean: ## remove what build made

@@ -44,6 +44,7 @@ type config struct {
 	pattern *regexp.Regexp
 	rest    time.Duration
 	soak    float64
+	files   int
 }
 
 const usage = `usage: rumpus-bench [--json] [-t TIME] [-gc=false] [--results FILE] [PATTERN]
@@ -63,6 +64,7 @@ func parse(args []string, stderr io.Writer) (*config, error) {
 	fs.BoolVar(&c.gc, "gc", true, "force the garbage collector every 100 ms meanwhile")
 	fs.DurationVar(&c.rest, "idle", 5*time.Second, "how long to watch idle processes")
 	fs.Float64Var(&c.soak, "soak", 0, "make this many operations as a remote client instead, and compare the processes before and after")
+	fs.IntVar(&c.files, "files", 0, "make this many empty files, list and remove them instead, and look at the memory; 1000000 is the figure")
 	fs.BoolVar(&c.list, "list", false, "list operations, measure nothing")
 	fs.StringVar(&c.results, "results", "", "append the table to this `file`")
 	fs.StringVar(&c.cpuprof, "cpuprofile", "", "write a CPU profile of this process to `file`, and one of the last client process to file.client")
@@ -76,8 +78,8 @@ func parse(args []string, stderr io.Writer) (*config, error) {
 		err = fmt.Errorf("operand %q is one too many", fs.Arg(1))
 	case c.t <= 0:
 		err = fmt.Errorf("-t %v is not positive", c.t)
-	case c.soak < 0 || c.rest <= 0:
-		err = errors.New("-soak and -idle are not below 0")
+	case c.soak < 0 || c.files < 0 || c.rest <= 0:
+		err = errors.New("-soak, -files and -idle are not below 0")
 	default:
 		c.pattern, err = regexp.Compile(fs.Arg(0))
 	}
@@ -102,6 +104,17 @@ func run(args []string, stdout, stderr io.Writer) int {
 		}
 		for _, op := range append([]string{stUntar, stBuild}, states...) {
 			fmt.Fprintln(stdout, op)
+		}
+		return 0
+	}
+	if c.files > 0 {
+		rows, err := manyFiles(c.files, stdout)
+		if err == nil && c.results != "" {
+			err = appendResults(c.results, rows, c.t)
+		}
+		if err != nil {
+			fmt.Fprintf(stderr, "rumpus-bench: %v\n", err)
+			return 1
 		}
 		return 0
 	}
