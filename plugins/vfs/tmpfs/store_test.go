@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -470,5 +471,98 @@ func BenchmarkCreateRemoveStore(b *testing.B) {
 		if n++; n%10000 == 0 {
 			k.commit(s)
 		}
+	}
+}
+
+// A mount that comes back is used by many at once, and checkpointed while it is
+// read; mutators and checkpoints take turns, as the kernel's do.
+func TestParallelAfter(t *testing.T) {
+	s := newKeeper(t)
+	k := s.must(t)
+	dirs := k.fill(2000)
+	k.commit(s)
+	k = s.must(t)
+	var gate sync.RWMutex // mutators shared
+	var seq atomic.Int64
+	seq.Store(k.seq)
+	var wg, readers sync.WaitGroup
+	stop := make(chan struct{})
+	for g := range 2 {
+		readers.Add(1)
+		go func() {
+			defer readers.Done()
+			for i := 0; ; i++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				d := dirs[(i*7+g)%len(dirs)]
+				if _, err := k.FS.Readdir(ctx, vfsops.ReaddirReq{Dir: d, Max: 4096}); err != nil {
+					t.Errorf("readdir: %v", err)
+					return
+				}
+				res, err := k.FS.Lookup(ctx, vfsops.LookupReq{Start: d, Names: [][]byte{fmt.Append(nil, "file", 50+i%50)}})
+				if err != nil || len(res.Trace) != 1 {
+					t.Errorf("lookup: %v, %v", res, err)
+					return
+				}
+				if _, err := k.FS.Getattr(ctx, res.Trace[0].Handle); err != nil {
+					t.Errorf("getattr: %v", err)
+					return
+				}
+			}
+		}()
+	}
+	for g := range 4 {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			for i := range 60 {
+				gate.RLock()
+				d := dirs[g*5+i%5]
+				op := vfsops.Op{Seq: abi.OpSeq(seq.Add(1)), Now: abi.Timespec{Sec: int64(i)}, Caller: abi.KernelCaller}
+				name := fmt.Append(nil, "file", i/5)
+				res, err := k.FS.Lookup(ctx, vfsops.LookupReq{Start: d, Names: [][]byte{name}})
+				if err == nil && len(res.Trace) == 1 {
+					_, err = k.FS.Remove(ctx, vfsops.RemoveReq{Op: op, Dir: d, Name: name, Victim: res.Trace[0].Handle})
+				}
+				if err == nil {
+					_, err = k.FS.Create(ctx, vfsops.CreateReq{Op: op, Dir: d, Name: fmt.Append(nil, "new", i)})
+				}
+				gate.RUnlock()
+				if err != nil {
+					t.Errorf("%d %d: %v", g, i, err)
+					return
+				}
+			}
+		}()
+	}
+	for range 10 {
+		gate.Lock()
+		at := abi.OpSeq(seq.Load())
+		if err := k.FS.Checkpoint(ctx, at); err != nil {
+			t.Error(err)
+		}
+		s.Commit(at)
+		gate.Unlock()
+	}
+	wg.Wait()
+	close(stop)
+	readers.Wait()
+	k.seq = seq.Load()
+	k.commit(s)
+	want := map[string][]string{}
+	for i, d := range dirs {
+		want[fmt.Sprint(i)] = k.list(d, 4096)
+	}
+	k = s.must(t)
+	for i, d := range dirs {
+		if got := k.list(d, 4096); !slices.Equal(got, want[fmt.Sprint(i)]) {
+			t.Errorf("directory %d: %q, want %q", i, got, want[fmt.Sprint(i)])
+		}
+	}
+	if int(k.live) != 1+len(dirs)+2000 {
+		t.Errorf("%d nodes", k.live)
 	}
 }
