@@ -380,7 +380,7 @@ var _ = group("getdents",
 	Case{Name: "a buffer at a time", Run: func(p *P) {
 		p.mkdir("d", 0o755)
 		var want []string
-		for i := range 300 {
+		for i := range 150 {
 			n := fmt.Sprintf("name%03d", i)
 			p.file("d/"+n, "")
 			want = append(want, n)
@@ -477,7 +477,7 @@ var _ = group("getdents",
 	}},
 	Case{Name: "remove while reading", Run: func(p *P) {
 		p.mkdir("d", 0o755)
-		for i := range 500 {
+		for i := range 200 {
 			p.file(fmt.Sprintf("d/%03d", i), "")
 		}
 		fd := p.dirfd("d")
