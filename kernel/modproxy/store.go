@@ -2,6 +2,7 @@ package modproxy
 
 import (
 	"context"
+	"sync"
 
 	"github.com/rumpus-kernel/rumpus/modapi"
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
@@ -38,14 +39,19 @@ func (l *Link) serveStore(ctx context.Context, req *stream.Request) {
 		// A key that changes while it is looked at must not be found in
 		// another place of the order than it was put.
 		req.Own()
-		var r wire.StoreBatch
+		r := batches.Get().(*wire.StoreBatch)
 		if err := r.Parse(req.Payload); err != nil {
 			l.lie("%s: %v", req.Header.Op, err)
 			return
 		}
 		req.Reply(abi.ErrnoOf(s.Write(ctx, r.Ops)), nil, nil)
+		clear(r.Ops)
+		batches.Put(r)
 	}
 }
+
+// batches are decoded requests, for the room in them.
+var batches = sync.Pool{New: func() any { return new(wire.StoreBatch) }}
 
 func (l *Link) storeGet(ctx context.Context, req *stream.Request, s modapi.Store) {
 	var r wire.StoreKey

@@ -98,7 +98,7 @@ func (m *StoreRecs) Parse(b []byte) error {
 	return c.end()
 }
 
-// StoreBatch are changes, in order.
+// StoreBatch are changes, in order. Parse uses the room of Ops again.
 type StoreBatch struct {
 	Ops []modapi.StoreOp
 }
@@ -106,9 +106,11 @@ type StoreBatch struct {
 func (m *StoreBatch) code(c *coder) {
 	n := c.count(len(m.Ops), StoreOpSize, maxStoreRecs)
 	if c.dec {
-		m.Ops = nil
-		if n > 0 {
+		if n > cap(m.Ops) {
 			m.Ops = make([]modapi.StoreOp, n)
+		}
+		if m.Ops = m.Ops[:n]; n == 0 {
+			m.Ops = nil
 		}
 	}
 	for i := range m.Ops {

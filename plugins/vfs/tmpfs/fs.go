@@ -19,6 +19,7 @@ type FS struct {
 	lazy bool         // what is not here may be in the Store
 
 	ckptMu sync.Mutex // one Checkpoint at a time; before mu
+	batch  batch      // protected by ckptMu
 
 	mu       sync.RWMutex
 	nodes    map[abi.Fileid]*node

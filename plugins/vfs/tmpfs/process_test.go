@@ -239,3 +239,52 @@ func TestRecoverTime(t *testing.T) {
 		t.Logf("spare %v: p50 %v, p99 %v", spare, took[len(took)/2], took[len(took)-1])
 	}
 }
+
+// BenchmarkCheckpoint is what a checkpoint adds to each of a thousand creations,
+// in a process; beside it is what one costs without.
+func BenchmarkCheckpoint(b *testing.B) {
+	ctx := context.Background()
+	k := &procKernel{Kernel: modtest.NewKernel(b, nil), s: store.New(store.Options{})}
+	k.x = k.s.Open()
+	if err := k.InitWith(spawn(b).link.Modules()[0], k, modapi.Fresh, nil); err != nil {
+		b.Fatal(err)
+	}
+	fs, err := k.FSTypes["tmpfs"].Type.Mount(ctx, &vfsops.MountReq{Fsid: 1, Type: "tmpfs", Options: map[string]string{"nodes": "100m"}, Op: vfsops.Op{Seq: 1, Caller: abi.KernelCaller}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	root, err := fs.Root(ctx)
+	if err != nil {
+		b.Fatal(err)
+	}
+	seq := abi.OpSeq(1)
+	op := func() vfsops.Op {
+		seq++
+		return vfsops.Op{Seq: seq, Now: abi.Timespec{Sec: int64(seq)}, Caller: abi.KernelCaller}
+	}
+	var creates, checkpoints time.Duration
+	const n = 1000
+	for b.Loop() {
+		d, err := fs.(vfsops.Creator).Mkdir(ctx, vfsops.CreateReq{Op: op(), Dir: root.Handle, Name: fmt.Append(nil, seq)})
+		if err != nil {
+			b.Fatal(err)
+		}
+		begin := time.Now()
+		for i := range n {
+			if _, err := fs.(vfsops.Creator).Create(ctx, vfsops.CreateReq{Op: op(), Dir: d.Node.Handle, Name: fmt.Append(nil, "file", i)}); err != nil {
+				b.Fatal(err)
+			}
+		}
+		made := time.Now()
+		if err := fs.(vfsops.Checkpointer).Checkpoint(ctx, seq); err != nil {
+			b.Fatal(err)
+		}
+		if err := k.x.Commit(seq); err != nil {
+			b.Fatal(err)
+		}
+		checkpoints += time.Since(made)
+		creates += made.Sub(begin)
+	}
+	b.ReportMetric(float64(creates.Nanoseconds())/float64(b.N)/n, "ns/create")
+	b.ReportMetric(float64(checkpoints.Nanoseconds())/float64(b.N)/n, "ns/create-checkpointed")
+}

@@ -266,6 +266,20 @@ func (b *batch) put(key func([]byte) []byte, val func([]byte) []byte) error {
 	return nil
 }
 
+// keepBatch is the largest room for changes that is kept.
+const keepBatch = 1 << 14
+
+// trim forgets what is too large to be kept.
+func (b *batch) trim() {
+	b.ctx = nil
+	if cap(b.ops) > keepBatch {
+		b.ops = nil
+	}
+	if cap(b.buf) > 2*batchSize {
+		b.buf = nil
+	}
+}
+
 func (b *batch) send() error {
 	if len(b.ops) == 0 {
 		return nil
@@ -309,7 +323,10 @@ func (f *FS) write(ctx context.Context, seq abi.OpSeq) error {
 	if f.st == nil {
 		return abi.ENXIO
 	}
-	b := &batch{ctx: ctx, st: f.st}
+	b := &f.batch
+	b.ctx, b.st = ctx, f.st
+	b.ops, b.buf = b.ops[:0], b.buf[:0]
+	defer b.trim()
 	for _, n := range f.dead {
 		if err := f.writeDead(b, n); err != nil {
 			return err
