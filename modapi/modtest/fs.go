@@ -24,6 +24,16 @@ type FSUnderTest struct {
 	Type    string // as attached
 	Source  string
 	Options map[string]string
+	// Dev is the device of Disks that Source names, for a type with CapBlock.
+	Dev abi.Dev
+	// Kept changes attributes to what the format keeps of them, for one that
+	// does not keep all: times, modes, owners. Nil: everything is kept.
+	Kept func(*abi.Vattr)
+	// BadName says which names the format cannot have: EINVAL. Nil: it has all.
+	BadName func(name string) bool
+	// Refuses are optional interfaces that the file system has in order to
+	// answer EOPNOTSUPP.
+	Refuses vfsops.Caps
 	// Disks are block devices of the kernel that the modules find by Block.
 	Disks map[abi.Dev]devops.BlockIO
 }
@@ -148,6 +158,23 @@ func (k *Kernel) load(b Binding, mods []modapi.Module, grants map[string]*os.Fil
 	}
 }
 
+// mountReq is the request that mounts it.
+func (ut *FSUnderTest) mountReq(id abi.Fsid, options map[string]string, op vfsops.Op) *vfsops.MountReq {
+	dev := ut.Dev
+	if dev == 0 {
+		dev = abi.NoDev
+	}
+	return &vfsops.MountReq{Fsid: id, Type: ut.Type, Source: ut.Source, Options: options, Op: op, Dev: dev}
+}
+
+// kept is what the format keeps of attributes.
+func (ut *FSUnderTest) kept(v abi.Vattr) abi.Vattr {
+	if ut.Kept != nil {
+		ut.Kept(&v)
+	}
+	return v
+}
+
 func mountFS(t *testing.T, b Binding, ut FSUnderTest) *fsT {
 	t.Helper()
 	k := NewKernel(t, ut.Grants)
@@ -161,7 +188,7 @@ func mountFS(t *testing.T, b Binding, ut FSUnderTest) *fsT {
 		t.Fatalf("no file system type %q was attached", ut.Type)
 	}
 	f.id = k.NewFsid()
-	fs, err := typ.Type.Mount(f.ctx, &vfsops.MountReq{Fsid: f.id, Type: ut.Type, Source: ut.Source, Options: ut.Options, Op: f.op()})
+	fs, err := typ.Type.Mount(f.ctx, ut.mountReq(f.id, ut.Options, f.op()))
 	if err != nil {
 		t.Fatalf("Mount: %v", err)
 	}
@@ -188,7 +215,7 @@ func (f *fsT) opAt(seq abi.OpSeq) vfsops.Op {
 	return vfsops.Op{Seq: seq, Now: abi.Timespec{Sec: 1700000000 + int64(seq), Nsec: 5}, Seed: uint64(seq) * 7919, Caller: abi.KernelCaller}
 }
 
-func (f *fsT) has(c vfsops.Caps) bool { return f.caps&c == c }
+func (f *fsT) has(c vfsops.Caps) bool { return f.caps&^f.ut.Refuses&c == c }
 
 // need skips the rule unless the file system has all of c.
 func (f *fsT) need(c vfsops.Caps) {
@@ -265,19 +292,22 @@ func (f *fsT) checkMade(m vfsops.Mutated, req vfsops.CreateReq, typ abi.VType) {
 	if v.Type != typ {
 		f.Errorf("made a %v, want a %v", v.Type, typ)
 	}
-	if typ != abi.VLNK && v.Mode != req.Mode {
-		f.Errorf("mode %o, want %o", v.Mode, req.Mode)
+	want := f.ut.kept(abi.Vattr{Type: typ, Mode: req.Mode, Uid: req.Uid, Gid: req.Gid,
+		Atime: req.Op.Now, Mtime: req.Op.Now, Ctime: req.Op.Now, Btime: req.Op.Now})
+	if typ != abi.VLNK && v.Mode != want.Mode {
+		f.Errorf("mode %o, want %o", v.Mode, want.Mode)
 	}
-	if v.Uid != req.Uid || v.Gid != req.Gid {
-		f.Errorf("owner %d:%d, want %d:%d", v.Uid, v.Gid, req.Uid, req.Gid)
+	if v.Uid != want.Uid || v.Gid != want.Gid {
+		f.Errorf("owner %d:%d, want %d:%d", v.Uid, v.Gid, want.Uid, want.Gid)
 	}
 	if typ != abi.VDIR && v.Nlink != 1 {
 		f.Errorf("%d links, want 1", v.Nlink)
 	}
 	if f.has(vfsops.CapSole) {
-		for what, ts := range map[string]abi.Timespec{"atime": v.Atime, "mtime": v.Mtime, "ctime": v.Ctime, "btime": v.Btime, "directory's mtime": m.Dir.Mtime, "directory's ctime": m.Dir.Ctime} {
-			if ts != req.Op.Now {
-				f.Errorf("%s %v, want the request's time %v", what, ts, req.Op.Now)
+		for what, ts := range map[string][2]abi.Timespec{"atime": {v.Atime, want.Atime}, "mtime": {v.Mtime, want.Mtime}, "ctime": {v.Ctime, want.Ctime},
+			"btime": {v.Btime, want.Btime}, "directory's mtime": {m.Dir.Mtime, want.Mtime}, "directory's ctime": {m.Dir.Ctime, want.Ctime}} {
+			if ts[0] != ts[1] {
+				f.Errorf("%s %v, want the request's time %v", what, ts[0], ts[1])
 			}
 		}
 	}

@@ -36,7 +36,7 @@ func ruleOption(f *fsT) {
 	for k, v := range f.ut.Options {
 		opts[k] = v
 	}
-	fs, err := f.k.FSTypes[f.ut.Type].Type.Mount(f.ctx, &vfsops.MountReq{Fsid: f.k.NewFsid(), Type: f.ut.Type, Source: f.ut.Source, Options: opts, Op: f.op()})
+	fs, err := f.k.FSTypes[f.ut.Type].Type.Mount(f.ctx, f.ut.mountReq(f.k.NewFsid(), opts, f.op()))
 	f.want("mount with an unknown option", err, abi.EINVAL)
 	if err == nil {
 		fs.Unmount(f.ctx)
@@ -95,6 +95,11 @@ func ruleLookup(f *fsT) {
 		}
 	}
 	for _, name := range []string{strings.Repeat("m", 255), "\xff\xfe", " ", "...", "-", "ÄÖ"} {
+		if f.ut.BadName != nil && f.ut.BadName(name) {
+			_, err := f.fs.(vfsops.Creator).Create(f.ctx, f.createReq(f.root.Handle, name))
+			f.want(fmt.Sprintf("create %q", name), err, abi.EINVAL)
+			continue
+		}
 		e := f.create(f.root.Handle, name)
 		if got := f.lookup(f.root.Handle, name); got.Handle != e.Handle {
 			f.Errorf("%q is %v, was made as %v", name, got.Handle, e.Handle)
@@ -199,8 +204,8 @@ func ruleCreate(f *fsT) {
 	req.Mode = 0o1777
 	m, err := c.Mkdir(f.ctx, req)
 	f.must("mkdir", err)
-	if m.Node.Vattr.Mode != 0o1777 {
-		f.Errorf("mode %o, want 1777: umask is not for the file system", m.Node.Vattr.Mode)
+	if want := f.ut.kept(abi.Vattr{Type: abi.VDIR, Mode: 0o1777}).Mode; m.Node.Vattr.Mode != want {
+		f.Errorf("mode %o, want %o: umask is not for the file system", m.Node.Vattr.Mode, want)
 	}
 }
 

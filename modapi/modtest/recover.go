@@ -82,7 +82,9 @@ func (l *life) start() {
 	if typ.Type == nil {
 		l.Fatalf("no file system type %q was attached", l.ut.Type)
 	}
-	fs, err := typ.Type.Mount(l.ctx, &vfsops.MountReq{Fsid: l.id, Type: l.ut.Type, Source: l.ut.Source, Options: l.ut.Options, Op: l.op0, Seq: l.ckpt})
+	req := l.ut.mountReq(l.id, l.ut.Options, l.op0)
+	req.Seq = l.ckpt
+	fs, err := typ.Type.Mount(l.ctx, req)
 	if err != nil {
 		l.Fatalf("Mount, as of mutator %d: %v", l.ckpt, err)
 	}

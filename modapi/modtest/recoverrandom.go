@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
 	"github.com/rumpus-kernel/rumpus/modapi/vfsops"
@@ -48,6 +49,8 @@ type twins struct {
 	pinned  []abi.Handle // without a name, each as often as it is pinned
 	dead    []abi.Handle
 	history []string
+	killing chan struct{} // not nil: b's process is being killed, by now or soon; closed when it has been
+	kills   int           // that hit something in flight
 }
 
 // tnode is a node as far as the twins' driver has to know it.
@@ -68,7 +71,7 @@ func randomLives(f *fsT, seed uint64, steps int) {
 		do     func()
 	}{
 		{28, p.create}, {18, p.remove}, {14, p.rename}, {6, p.link}, {8, p.setattr}, {6, p.fill}, {6, p.xattr}, {6, p.unpin}, {6, p.stat},
-		{4, p.checkpoint}, {3, p.die}, {2, p.compare},
+		{4, p.checkpoint}, {3, p.die}, {2, p.compare}, {3, p.kill},
 	}
 	total := 0
 	for _, w := range ways {
@@ -92,6 +95,7 @@ func randomLives(f *fsT, seed uint64, steps int) {
 	if f.Failed() {
 		p.fatal("seed %d", seed)
 	}
+	f.Logf("seed %d: %d steps, %d deaths, %d of them over something in flight", seed, steps, p.b.deaths, p.kills)
 }
 
 func (p *twins) fatal(format string, args ...any) {
@@ -107,6 +111,13 @@ func (p *twins) do(what string, m mutator, about ...any) (any, error) {
 	p.Helper()
 	ga, ea := p.a.do(what, m)
 	gb, eb := p.b.do(what, m)
+	if p.killing != nil && abi.ErrnoOf(eb) == abi.EIO {
+		// Killed over it: it was not answered, so it is not replayed but asked again.
+		p.kills++
+		p.settle()
+		p.b.seq--
+		gb, eb = p.b.do(what, m)
+	}
 	p.history = append(p.history, fmt.Sprint(p.step, " ", what, " ", fmt.Sprint(about...), ": ", abi.ErrnoOf(ea).Name()))
 	if abi.ErrnoOf(ea) != abi.ErrnoOf(eb) || !reflect.DeepEqual(ga, gb) {
 		p.fatal("%s %v answers %+v, %v; its twin that never died %+v, %v", what, about, gb, eb, ga, ea)
@@ -355,6 +366,7 @@ func (p *twins) unpin() {
 
 // stat asks both for a node, alive or dead.
 func (p *twins) stat() {
+	p.settle()
 	h := p.one(anyNode).h
 	want := abi.Errno(0)
 	if n := len(p.dead); n > 0 && p.r.IntN(3) > 0 {
@@ -370,11 +382,53 @@ func (p *twins) stat() {
 // checkpoint makes one in the mount that dies; the other need not know.
 func (p *twins) checkpoint() {
 	p.history = append(p.history, fmt.Sprint(p.step, " checkpoint"))
-	p.b.commit()
+	err := p.b.checkpoint(len(p.b.log), true)
+	if p.killing != nil && abi.ErrnoOf(err) == abi.EIO {
+		p.kills++
+		p.settle()
+		err = p.b.checkpoint(len(p.b.log), true)
+	}
+	p.b.must("checkpoint", err)
+}
+
+// kill lets b's process be killed at some moment from now on, if it is one.
+func (p *twins) kill() {
+	var ks []Killer
+	for _, m := range p.b.mods {
+		if k, ok := m.(Killer); ok {
+			ks = append(ks, k)
+		}
+	}
+	if p.killing != nil || len(ks) == 0 {
+		return
+	}
+	wait := time.Duration(p.r.IntN(1500)) * time.Microsecond
+	p.history = append(p.history, fmt.Sprint(p.step, " killed after ", wait))
+	killing := make(chan struct{})
+	p.killing = killing
+	time.AfterFunc(wait, func() {
+		defer close(killing)
+		for _, k := range ks {
+			k.Kill()
+		}
+	})
+}
+
+// settle waits for a kill that is under way, and recovers.
+func (p *twins) settle() {
+	p.Helper()
+	if p.killing == nil {
+		return
+	}
+	<-p.killing
+	p.killing = nil
+	p.history = append(p.history, fmt.Sprint(p.step, " recovered"))
+	p.b.recover()
 }
 
 // die lets it die, in one of the ways there are.
 func (p *twins) die() {
+	p.settle()
 	b := p.b
 	way := p.r.IntN(6)
 	p.history = append(p.history, fmt.Sprint(p.step, " death, way ", way))
@@ -398,6 +452,7 @@ func (p *twins) die() {
 // compare looks at all of both.
 func (p *twins) compare() {
 	p.Helper()
+	p.settle()
 	p.history = append(p.history, fmt.Sprint(p.step, " compare"))
 	p.b.same("beside the twin that never died", p.b.image(p.pinned...), p.a.image(p.pinned...))
 	for _, h := range p.pinned {

@@ -27,6 +27,9 @@ type MountReq struct {
 	// from what its Store, or its device, had when Checkpoint(Seq) was
 	// committed. See Checkpointer.
 	Seq abi.OpSeq
+	// Dev is the block device that Source names, for a type with CapBlock:
+	// Kernel.Block opens it. abi.NoDev for others.
+	Dev abi.Dev
 }
 
 // Entry is a node and its attributes. Its handle is {Fsid, Vattr.Fileid,
@@ -121,6 +124,7 @@ const (
 	CapCasefold                    // names are compared without case: no negative name cache
 	CapFixedids                    // honours Op.Fileid and Op.Gen
 	CapAuthz                       // authz=module: Accesser decides, the kernel caches nothing
+	CapBlock                       // the source is a block device (MountReq.Dev)
 )
 
 // Capabilities that stand for an optional interface.

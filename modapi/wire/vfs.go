@@ -17,6 +17,7 @@ func (m *MountReq) code(c *coder) {
 	c.bool(&m.ReadOnly)
 	c.op(&m.Op)
 	c.u64((*uint64)(&m.Seq))
+	c.u64((*uint64)(&m.Dev))
 }
 
 // Append codes m at the end of b.
