@@ -30,10 +30,19 @@ func (f vfsFaction) Up(c context.Context, i string) error {
 	return err
 }
 func (f vfsFaction) Gone(inst string)            { f.v.InstanceUp(inst) }
-func (f vfsFaction) Degrade(inst string)         { f.v.InstanceUp(inst) }
 func (f vfsFaction) Hide(inst, name string) bool { return f.v.HideFS(inst, name) }
 func (f vfsFaction) Show(inst, name string)      { f.v.ShowFS(inst, name) }
 func (f vfsFaction) Detach(inst, name string)    { f.v.DetachFS(inst, name) }
+
+// Degrade has what is called meanwhile fail at once rather than wait.
+func (f vfsFaction) Degrade(inst string, on bool) {
+	if d, ok := any(f.v).(interface{ InstanceDegrade(string, bool) }); ok {
+		d.InstanceDegrade(inst, on)
+	}
+	if on {
+		f.v.InstanceUp(inst)
+	}
+}
 
 type netFaction struct{ l *socket.Layer }
 

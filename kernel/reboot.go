@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/rumpus-kernel/rumpus/kernel/evlog"
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
 )
 
@@ -38,6 +39,7 @@ func (k *Kernel) Reboot(ctx context.Context, howto int) {
 		return
 	}
 	k.state = Halting
+	k.Events.Emit(evlog.Event{Kind: evlog.Halt})
 	dump := howto&abi.RB_DUMP != 0 || k.panicstr != ""
 	k.mu.Unlock()
 	<-k.began

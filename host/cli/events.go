@@ -18,7 +18,7 @@ var eventsVerb = &verb{
 	short: "show what happened to components",
 	long: []string{
 		"Writes a line for each event that the kernel remembers, some 4000: components that are started, die, recover, are degraded or given up, and what becomes of their journals. The line has the time of day, the component, what happened, and more about it. With -f, events then goes on with what happens until it is interrupted; if it cannot keep up, it says how many events are lost.",
-		"What happens: started, died (with the cause: exit, panic, signal, killed, oom, hang, lie, closed), recovered, retry (a new process that did not come up), degraded, failed, ended (unloaded), spare and spare_died (a process that stands by), replayed, poison, divergence, mount, unmount.",
+		"What happens: started, died (with the cause: exit, panic, signal, killed, oom, hang, lie, closed), recovered, retry (a new process that did not come up), degraded (no changes are taken), restored, failed, ended (unloaded), spare and spare_died (a process that stands by), replayed, poison, divergence, mount, unmount.",
 		"--json writes one object a line: seq (one more than the last one's), time (ns since 1970), kind, and where they apply instance, pid, epoch, cause, signal, status, calls (in flight), op (the oldest of them), ns (how long it took), replayed (operations), mount and text. Lost events are an object with kind lost and their number as lost.",
 	},
 	examples: []example{

@@ -204,13 +204,13 @@ components: {vfs: {}, net: {}}
 	allDead(t, map[string]int{"spare": third.Spare, "vfs": third.Pid}, patience)
 }
 
-// TestDegraded: a file system that dies again and again answers EIO, the rest of
-// the kernel goes on, and it is back as soon as a process of it stays up.
+// TestDegraded: a file system that dies again and again takes no changes for a
+// while, the rest of the kernel goes on, and then it does again.
 func TestDegraded(t *testing.T) {
 	h := boot(t, `
 components: {vfs: {restart: {budget: 2, window: 1m}}, dev: {}}
 `, func(o *Options) {
-		o.tune = func(s *supervise.Supervisor) { s.Probe = 5 * time.Second }
+		o.tune = func(s *supervise.Supervisor) { s.Probe = 2 * time.Second }
 	})
 	c := h.client()
 	next := c.watchEvents()
@@ -223,25 +223,21 @@ components: {vfs: {restart: {budget: 2, window: 1m}}, dev: {}}
 	if e := next("vfs", evlog.Degraded); !strings.Contains(e.Text, "restart budget of 2") {
 		t.Errorf("%+v", e)
 	}
-	if r := c.row("vfs"); r.State == "degraded" { // unless this machine has taken 5 s for it
-		if r.Pid != 0 || r.Spare != 0 {
-			t.Errorf("%+v", r)
-		}
-		if _, err := c.Open(limited(t), "/new", abi.O_RDWR|abi.O_CREAT, 0o600); err == nil && c.row("vfs").State == "degraded" {
-			t.Error("a file was made in what is not there")
-		} else if err != nil && abi.ErrnoOf(err) != abi.EIO {
-			t.Error(err)
-		}
+	next("vfs", evlog.Recovered)
+	if r := c.row("vfs"); r.State != "degraded" && r.State != "running" || r.Pid == 0 {
+		t.Errorf("%+v", r)
+	}
+	_, err := c.ReadDir(limited(t), "/") // what does not change anything is answered
+	c.must(err)
+	if err := c.Mkdir(limited(t), "/new", 0o700); err != nil && abi.ErrnoOf(err) != abi.EIO {
+		t.Error(err)
 	}
 	fd, err := c.Open(limited(t), "/dev/zero", abi.O_RDONLY, 0)
-	if err == nil { // /dev is found as long as the kernel knows where it is
-		_, err = c.Read(limited(t), fd, make([]byte, 10))
-		c.must(err)
-	}
-	if e := next("vfs", evlog.Recovered); e.Pid == 0 {
-		t.Errorf("%+v", e)
-	}
-	c.write("/new", "back")
+	c.must(err)
+	_, err = c.Read(limited(t), fd, make([]byte, 10))
+	c.must(err)
+	next("vfs", evlog.Restored)
+	c.write("/newer", "it takes changes again")
 	if r := c.row("vfs"); r.State != "running" || r.Restarts != 3 || r.Causes["signal"] != 3 {
 		t.Errorf("%+v", r)
 	}

@@ -53,6 +53,9 @@ type keeper struct {
 	last   time.Time   // of any death
 	quick  int         // restarts since the last calm
 
+	degraded bool        // changes are refused
+	trial    *time.Timer // until they are tried again
+
 	standby
 }
 
@@ -77,6 +80,8 @@ func (k *keeper) await() bool {
 			return true
 		case <-k.s.ctx.Done():
 			return false
+		case <-k.trial.C:
+			k.retry()
 		case <-k.timer.C:
 			k.prepare()
 		case r := <-k.ready:
@@ -90,6 +95,7 @@ func (k *keeper) await() bool {
 // count takes note of a death.
 func (k *keeper) count() {
 	now := time.Now()
+	k.trial.Stop()
 	d := k.pl.Death()
 	k.log.Warn("component died", "cause", d.Text, "pid", k.pl.Pid())
 	if k.s.Evcnt != nil {
@@ -143,8 +149,9 @@ func (k *keeper) failed(err error) {
 	}
 }
 
-// giveUp is what happens when the budget is used. A file system is degraded,
-// and tried again now and then: true if that helped.
+// giveUp is what happens when the budget is used. A file system is degraded:
+// its changes are refused, and it is tried again now and then. True if a process
+// is up.
 func (k *keeper) giveUp() bool {
 	why := fmt.Sprintf("%d deaths in %v, more than the restart budget of %d", len(k.deaths), k.pol.Window, k.pol.Budget)
 	k.retire()
@@ -155,11 +162,9 @@ func (k *keeper) giveUp() bool {
 	}
 	k.log.Error("component degraded", "reason", why)
 	k.deaths, k.quick = nil, 0
-	for {
-		if !k.pause(k.s.probe()) {
-			return false
-		}
-		if !k.m.Wanted(k.i) {
+	for first := !k.degraded; ; first = false {
+		k.degraded = true
+		if !first && !k.pause(k.s.probe()) || !k.m.Wanted(k.i) {
 			return false
 		}
 		err := k.restart()
@@ -171,6 +176,12 @@ func (k *keeper) giveUp() bool {
 		}
 		k.failed(err)
 	}
+}
+
+// retry lets a degraded instance take changes again: it has been up for a while.
+func (k *keeper) retry() {
+	k.degraded = false
+	k.m.Restore(k.i)
 }
 
 // restart brings one new process up: the one that stands by if there is one.
@@ -208,6 +219,9 @@ func (k *keeper) restart() error {
 	k.log.Info("component restarted", "pid", pl.Pid())
 	if k.s.Evcnt != nil {
 		k.s.Evcnt("supervise", "restarts").Inc()
+	}
+	if k.degraded {
+		k.trial.Reset(k.s.probe())
 	}
 	k.plan(spareSoon)
 	return nil

@@ -40,6 +40,8 @@ type arrival struct {
 func (k *keeper) init() {
 	k.timer = time.NewTimer(time.Hour)
 	k.timer.Stop()
+	k.trial = time.NewTimer(time.Hour)
+	k.trial.Stop()
 	k.ready = make(chan arrival, 1)
 	k.plan(k.s.idle)
 }

@@ -43,8 +43,10 @@ var DefaultPolicy = Policy{StartTimeout: startTimeout, Budget: 5, Window: 10 * t
 // 10 ms to 1 s, and starts over after a calm window or if the process did
 // anything at all.
 //
-// When the budget is used, a file system's instance is degraded and tried again
-// every 30 s; another one is given up.
+// When the budget is used, a file system's instance is degraded: it is started
+// once more, but changes are refused with EIO; after 30 s they are tried again.
+// If it does not even come up, that is tried every 30 s. Another instance is
+// given up.
 type Supervisor struct {
 	find   func(plugin string) (path string, err error)
 	policy map[string]Policy

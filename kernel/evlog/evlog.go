@@ -35,7 +35,8 @@ const (
 	Recovered  Kind = "recovered"  // a new process took over: Pid, Epoch, Ns since the death was known, Replayed, Text "spare" if one stood by
 	Retry      Kind = "retry"      // a new process did not come up: Text
 	Failed     Kind = "failed"     // it is given up: Text
-	Degraded   Kind = "degraded"   // its mounts answer what the kernel has, and else EIO: Text
+	Degraded   Kind = "degraded"   // its mounts take no changes for now (EIO): Text
+	Restored   Kind = "restored"   // they take changes again
 	Ended      Kind = "ended"      // it was unloaded: Pid
 	Spare      Kind = "spare"      // a process stands by: Pid
 	SpareDied  Kind = "spare_died" // it has ended and will be replaced: Pid, Text

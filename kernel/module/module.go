@@ -10,7 +10,7 @@
 // Life of an instance:
 //
 //	Start --> running --Down--> restarting --Up--> running
-//	              \                  \--Degrade--> degraded --Up--> running
+//	              \                  \--Degrade--> degraded --Up, Restore--> running
 //	              \                  \--Gone--> failed (slot lost)
 //	               \--Unload of its last module--> ended
 //
@@ -123,7 +123,7 @@ type State string
 const (
 	Running    State = "running"
 	Restarting State = "restarting"
-	Degraded   State = "degraded" // no process, but the kernel answers what it has
+	Degraded   State = "degraded" // changes are refused; there may be a process
 	Failed     State = "failed"
 	Disabled   State = "disabled" // a builtin that was unloaded: needs force to come back
 )
@@ -160,6 +160,7 @@ type Instance struct {
 	downAt   time.Time               // when it was known
 	recovery time.Duration           // from there until it ran again
 	spare    int                     // the process that stands by; 0: none
+	degraded bool                    // it refuses changes
 }
 
 // Mod is a loaded module (struct module).
@@ -237,6 +238,9 @@ func (m *Manager) Rows() []Row {
 			Requires: append([]string{}, x.Info.Requires...), State: x.Inst.state, Restarts: x.Inst.restarts, Epoch: x.Inst.epoch, Instance: x.Inst.Name,
 			Causes: make(map[string]int), Cause: x.Inst.cause, RecoveryNs: int64(x.Inst.recovery), Spare: x.Inst.spare}
 		maps.Copy(r.Causes, x.Inst.causes)
+		if x.Inst.degraded && r.State == Running {
+			r.State = Degraded
+		}
 		if p := x.Inst.proc; p != nil {
 			r.Size = p.Size()
 			if x.Inst.state == Running {

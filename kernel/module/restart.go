@@ -48,6 +48,11 @@ func (m *Manager) Down(i *Instance, p hyper.Plugin) bool {
 	}
 	m.dropBlocks(i.Name + "/")
 	d := deathOf(p)
+	for _, f := range fs {
+		if j, ok := f.(Judge); ok {
+			j.Died(i.Name, d.Own)
+		}
+	}
 	m.tab.Lock()
 	i.cause = d.Cause
 	if i.causes == nil {
@@ -178,35 +183,64 @@ func (m *Manager) Up(ctx context.Context, i *Instance, p hyper.Plugin) error {
 	return nil
 }
 
-// Degrader is a Faction that can do without a process: it answers what the
-// kernel has, and EIO at once for the rest, until Up.
-type Degrader interface {
-	Degrade(instance string)
+// Judge is a Faction that wants to know whether a process that died has itself
+// to blame (own): it is told between Down and Up.
+type Judge interface {
+	Died(instance string, own bool)
 }
 
-// Degrade gives an instance up for now: its mounts answer what the kernel has
-// of them, and else EIO. The slot stays filled, and Up may come later. It answers
-// false, and does nothing, for an instance of which a faction cannot do that.
+// Degrader is a Faction that can do with less: it answers what it can without
+// a change, and EIO at once for the rest. A new process may come up meanwhile,
+// for the former.
+type Degrader interface {
+	Degrade(instance string, on bool)
+}
+
+// Degrade has an instance that is down refuse changes, until Restore: its mounts
+// are read as far as the kernel has them, or a new process comes up. The slot
+// stays filled. It answers false, and does nothing, for an instance of which a
+// faction cannot do that.
 func (m *Manager) Degrade(i *Instance, why string) bool {
 	m.tab.Lock()
 	fs := m.factionsLocked(i)
-	ok := m.inst[i.Name] == i && i.state == Restarting && len(fs) > 0
+	ok := m.inst[i.Name] == i && (i.state == Restarting || i.state == Degraded) && len(fs) > 0
 	for _, f := range fs {
 		_, can := f.(Degrader)
 		ok = ok && can
 	}
 	if ok {
-		i.state = Degraded
+		i.state, i.degraded = Degraded, true
 	}
 	m.tab.Unlock()
 	if !ok {
 		return false
 	}
 	for _, f := range fs {
-		f.(Degrader).Degrade(i.Name)
+		f.(Degrader).Degrade(i.Name, true)
 	}
 	m.d.Msg.Printf("%s: degraded: %s", i.Name, why)
 	m.Emit(i, evlog.Event{Kind: evlog.Degraded, Text: why})
+	return true
+}
+
+// Restore ends what Degrade began. It answers false if the instance has ended or
+// was not degraded.
+func (m *Manager) Restore(i *Instance) bool {
+	m.tab.Lock()
+	fs := m.factionsLocked(i)
+	ok := m.inst[i.Name] == i && i.degraded
+	i.degraded = false
+	m.tab.Unlock()
+	if !ok {
+		return false
+	}
+	for _, f := range fs {
+		if d, can := f.(Degrader); can {
+			d.Degrade(i.Name, false)
+		}
+	}
+	m.d.Msg.Printf("%s: takes changes again", i.Name)
+	m.Emit(i, evlog.Event{Kind: evlog.Restored})
 	return true
 }
 
