@@ -271,7 +271,9 @@ func (k *Kernel) initFactions(ctx context.Context, loads *loads) error {
 	}
 	devices := k.attachDevices(ctx, k.o.Devices, false)
 	k.step("rootfs")
-	k.mountAll(ctx, func() { devices = k.attachDevices(ctx, devices, false) })
+	if err := k.mountAll(ctx, func() { devices = k.attachDevices(ctx, devices, false) }); err != nil {
+		return err
+	}
 	k.attachDevices(ctx, devices, true)
 	k.step("hostname")
 	name := k.o.Hostname
@@ -393,33 +395,51 @@ func named(name string, err error) error {
 }
 
 // mountAll mounts the list, making mount points as it goes, and calls mounted
-// after each. A mount that fails is told and left out, but for the root: without
-// it the others make no sense.
-func (k *Kernel) mountAll(ctx context.Context, mounted func()) {
+// after each. A mount that fails is told and left out, unless Options.MountFailed
+// says that there is to be no boot without it; without the root the others make
+// no sense.
+func (k *Kernel) mountAll(ctx context.Context, mounted func()) error {
 	mounts := k.o.Mounts
 	if mounts == nil {
 		mounts = []vfs.MountArgs{{Type: "tmpfs", Dir: "/"}, {Type: "devfs", Dir: "/dev"}}
 	}
 	if !k.VFS.Available() {
-		return
+		return nil
 	}
 	w := k.where0()
 	for i, m := range mounts {
-		if m.Dir != "/" {
-			if err := k.mkdirAll(ctx, w, m.Dir); err != nil {
-				k.Msg.Logger("boot").Error(fmt.Sprintf("mount point %s: %v", m.Dir, err))
-				continue
-			}
-		}
-		if _, err := k.VFS.Mount(ctx, w, m); err != nil {
-			k.Msg.Logger("boot").Error(fmt.Sprintf("mount %s on %s: %v", m.Type, m.Dir, err))
-			if i == 0 {
-				return
-			}
+		err := k.mountOne(ctx, w, m)
+		if err == nil {
+			mounted()
 			continue
 		}
-		mounted()
+		if k.o.MountFailed == nil {
+			k.Msg.Logger("boot").Error(err.Error())
+		} else {
+			k.Msg.Logger("boot").Info(err.Error()) // who is told says it
+			if err := k.o.MountFailed(m, err); err != nil {
+				k.VFS.UnmountAll(context.WithoutCancel(ctx)) // the others have been in use, if for a moment
+				return err
+			}
+		}
+		if i == 0 {
+			break
+		}
 	}
+	return nil
+}
+
+// mountOne makes one mount of the list and its mount point.
+func (k *Kernel) mountOne(ctx context.Context, w vfs.Where, m vfs.MountArgs) error {
+	if m.Dir != "/" {
+		if err := k.mkdirAll(ctx, w, m.Dir); err != nil {
+			return fmt.Errorf("mount point %s: %w", m.Dir, err)
+		}
+	}
+	if _, err := k.VFS.Mount(ctx, w, m); err != nil {
+		return fmt.Errorf("mount %s on %s: %w", m.Type, m.Dir, err)
+	}
+	return nil
 }
 
 // where0 is proc0 as the one who walks paths.
