@@ -106,6 +106,21 @@ func TestSpecialFilesOfTheKernel(t *testing.T) {
 				t.Error("opened a socket:", err)
 			}
 
+			ok(c.WriteFile(ctx, root+"/f", nil, 0o600))
+			switch err := c.Setxattr(ctx, root+"/f", "user.colour", []byte("red"), 0); abi.ErrnoOf(err) {
+			case 0:
+				if v, err := c.Getxattr(ctx, root+"/f", "user.colour"); err != nil || string(v) != "red" {
+					t.Errorf("attribute %q, %v", v, err)
+				}
+				if err := c.Setxattr(ctx, root+"/fifo", "user.colour", nil, 0); root != "" && abi.ErrnoOf(err) != abi.EPERM {
+					t.Error("an attribute of a fifo of the host:", err)
+				}
+			case abi.EOPNOTSUPP:
+				t.Log("the host's file system has no attributes")
+			default:
+				t.Error(err)
+			}
+
 			if err := c.Mknod(ctx, root+"/null", abi.S_IFCHR|0o666, null.Rdev); root != "" && abi.ErrnoOf(err) == abi.EPERM {
 				t.Log("the host makes no devices:", err)
 				return
