@@ -83,6 +83,10 @@ type Options struct {
 	LogSink     func(level, msg string, kv []any) // every log record, for the host's log
 	Watch       func(*Kernel, *module.Instance)   // an instance runs: the host's supervisor takes over
 	OnReboot    func(howto int)                   // reboot(2) was called; nil: the kernel reboots itself
+
+	// MountFailed is told of one of Mounts that could not be made at boot. An
+	// error from it ends the boot; nil, and a nil MountFailed, go on without it.
+	MountFailed func(m vfs.MountArgs, err error) error
 }
 
 // Component is a plugin instance of the configuration.

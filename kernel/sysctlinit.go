@@ -58,6 +58,7 @@ func (k *Kernel) sysctlInit() {
 		{Name: "hw.ncpu", Type: sysctl.TypeInt, Desc: "Number of CPUs", Get: sysctl.Const(strconv.Itoa(k.ncpu()))},
 		{Name: "hw.pagesize", Type: sysctl.TypeInt, Desc: "Page size, bytes", Get: sysctl.Const(strconv.Itoa(abi.PageSize))},
 		{Name: "vfs.generic.fstypes", Type: sysctl.TypeString, Desc: "File-system types, as JSON", Get: k.getFstypes},
+		{Name: "vfs.generic.mounts", Type: sysctl.TypeStruct, Desc: "Mounts with their instance, options and state, as JSON", Get: k.getMounts, Large: true},
 		{Name: "vfs.pagecache.bytes", Type: sysctl.TypeQuad, Desc: "Memory of file pages, bytes", Get: sysctl.Int(k.VFS.PageBytes)},
 		{Name: "vfs.vnodes", Type: sysctl.TypeQuad, Desc: "Vnodes in memory", Get: sysctl.Int(k.VFS.Vnodes)},
 		{Name: "vfs.memory.limit", Type: sysctl.TypeQuad, Desc: "What all caches of files may take together, bytes", Get: memory(func(m vfs.Memory) int64 { return m.Limit })},
@@ -133,6 +134,25 @@ func setInt(v *atomic.Int64) func(string) error {
 
 func (k *Kernel) getEvcnt() string {
 	b, _ := json.Marshal(k.Evcnt.Rows())
+	return string(b)
+}
+
+// getMounts is the table of mounts with what statvfs(2) does not say.
+func (k *Kernel) getMounts() string {
+	type row struct {
+		Fsid     abi.Fsid          `json:"fsid"`
+		Dir      string            `json:"dir"`
+		Type     string            `json:"type"`
+		Source   string            `json:"source"`
+		Instance string            `json:"instance"`
+		Options  map[string]string `json:"options"`
+		Up       bool              `json:"up"`
+	}
+	rows := []row{}
+	for _, m := range k.VFS.Mounts() {
+		rows = append(rows, row{m.Fsid, m.Dir, m.Type, m.Source, m.Instance, m.Options, m.Up})
+	}
+	b, _ := json.Marshal(rows)
 	return string(b)
 }
 

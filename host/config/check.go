@@ -47,6 +47,9 @@ func (c *Config) consistent() *fault {
 		if i == 0 && m.Dir != "/" {
 			return faultf(append(at, "dir"), "got %s, the first mount must be /", got(m.Dir))
 		}
+		if m.Noauto && (i == 0 || m.Essential) {
+			return faultf(append(at, "noauto"), "true, but the mount is %s", map[bool]string{true: "the root", false: "essential"}[i == 0])
+		}
 		if m.Instance == "" {
 			continue
 		}

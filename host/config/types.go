@@ -138,6 +138,10 @@ type Mount struct {
 	Source string `koanf:"source"`
 	// Instance is the component that has it; "" is whichever attached Type.
 	Instance string `koanf:"instance" rule:"instance"`
+	// Essential makes the boot fail if the mount cannot be made, Noauto leaves
+	// it to `rumpus mount DIR`.
+	Essential bool `koanf:"essential"`
+	Noauto    bool `koanf:"noauto"`
 	// Options is never nil; values are string, bool, int, uint64 or float64.
 	Options map[string]any `koanf:"options" free:"scalars"`
 }

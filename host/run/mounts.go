@@ -16,3 +16,33 @@ func mountArgs(m config.Mount) vfs.MountArgs {
 	}
 	return a
 }
+
+// mounts are those that are made at boot.
+func (h *host) mounts() []vfs.MountArgs {
+	list := []vfs.MountArgs{}
+	for _, m := range h.cfg.Mounts {
+		if !m.Noauto {
+			list = append(list, mountArgs(m))
+		}
+	}
+	return list
+}
+
+// mountFailed ends the boot if the mount is one that it cannot do without: the
+// root, and what the configuration calls essential. Otherwise it says on
+// standard error what is missing, whatever the log's level and place.
+func (h *host) mountFailed(a vfs.MountArgs, err error) error {
+	for _, m := range h.cfg.Mounts {
+		if m.Dir != a.Dir {
+			continue
+		}
+		if m.Dir == "/" {
+			return fmt.Errorf("no root file system: %w", err)
+		}
+		if m.Essential {
+			return fmt.Errorf("essential mount is missing: %w", err)
+		}
+	}
+	fmt.Fprintf(h.o.Stderr, "rumpus: %v: going on without it\n", err)
+	return nil
+}

@@ -40,7 +40,6 @@ import (
 	"github.com/rumpus-kernel/rumpus/kernel/hyper"
 	"github.com/rumpus-kernel/rumpus/kernel/module"
 	"github.com/rumpus-kernel/rumpus/kernel/sysproxy"
-	"github.com/rumpus-kernel/rumpus/kernel/vfs"
 	"github.com/rumpus-kernel/rumpus/modapi"
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
 	"github.com/rumpus-kernel/rumpus/modapi/wire"
@@ -163,7 +162,7 @@ func (h *host) kernelOptions() kernel.Options {
 		Sysctl:     make(map[string]string),
 		Secmodels:  append([]string{}, c.Kernel.Secmodels...),
 		ModulePath: strings.Join(c.ModuleDirs(h.exeDir), ":"),
-		Mounts:     []vfs.MountArgs{},
+		Mounts:     h.mounts(),
 		LogSink:    h.kernelLog,
 		OnReboot: func(howto int) {
 			select {
@@ -184,9 +183,7 @@ func (h *host) kernelOptions() kernel.Options {
 		o.LoadTimeout = max(o.LoadTimeout, comp.StartTimeout+5*time.Second)
 	}
 	o.Devices = devices(c)
-	for _, m := range c.Mounts {
-		o.Mounts = append(o.Mounts, mountArgs(m))
-	}
+	o.MountFailed = h.mountFailed
 	return o
 }
 

@@ -344,10 +344,6 @@ func sysMountx(ctx context.Context, k *Kernel, l *proc.Lwp, a *abi.Sysargs) erro
 	return err
 }
 
-func sysUnmount(ctx context.Context, k *Kernel, l *proc.Lwp, a *abi.Sysargs) error {
-	return k.VFS.Unmount(ctx, where(l), a.Path[0], a.A[0])
-}
-
 func sysSync(ctx context.Context, k *Kernel, _ *proc.Lwp, _ *abi.Sysargs) error {
 	err := k.VFS.SyncAll(ctx) // first: file systems write to devices
 	if k.SyncBlocks != nil {

@@ -69,9 +69,29 @@ func (r *renameOp) check() error {
 		}
 	}
 	if r.fdir.m != r.tdir.m {
+		// A mount point is busy wherever it would go: EXDEV would have mv copy it.
+		if r.fs.mountPoint(r.fdir, r.fname) || r.fs.mountPoint(r.tdir, r.tname) {
+			return abi.EBUSY
+		}
 		return abi.EXDEV
 	}
 	return nil
+}
+
+// mountPoint reports whether something is mounted on the directory called name
+// in dir.
+func (fs *VFS) mountPoint(dir *Vnode, name string) bool {
+	fs.mu.RLock()
+	defer fs.mu.RUnlock()
+	dir.m.treeMu.RLock()
+	defer dir.m.treeMu.RUnlock()
+	for _, m := range fs.mounts {
+		on := m.on.Load()
+		if on != nil && on.m == dir.m && on.link != nil && on.link.dir == dir && on.link.name == name {
+			return true
+		}
+	}
+	return false
 }
 
 // lockDirs locks both directories: the one above first, else by handle. It

@@ -192,6 +192,8 @@ func TestTable(t *testing.T) {
 		{"rename .", rename(su(), "/d/.", "/e"), abi.EINVAL},
 		{"rename to ..", rename(su(), "/d/sub", "/d/.."), abi.EINVAL},
 		{"rename over mounts", rename(su(), "/d/f", "/mnt/f"), abi.EXDEV},
+		{"rename mount point to another mount", rename(su(), "/mnt", "/mnt/x"), abi.EBUSY},
+		{"rename from another mount onto mount point", rename(su(), "/mnt/nothing", "/mnt"), abi.EBUSY},
 		{"rename mount point", rename(su(), "/mnt", "/m2"), abi.EBUSY},
 		{"rename over mount point", rename(su(), "/d/sub", "/mnt"), abi.EBUSY},
 		{"rename denied", rename(u7, "/own/mine", "/d/x"), abi.EACCES},
