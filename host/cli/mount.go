@@ -2,13 +2,19 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
+	"path"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/spf13/pflag"
 
+	"github.com/rumpus-kernel/rumpus/host/config"
 	"github.com/rumpus-kernel/rumpus/kernel/rumpclient"
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
 )
@@ -44,54 +50,70 @@ var mntFlags = []struct {
 }
 
 var mountVerb = &verb{
-	name: "mount", group: groupMounts, synopsis: []string{"", "-t TYPE [-o OPTIONS] [SOURCE] DIRECTORY", "-u [-o OPTIONS] DIRECTORY"}, max: 2,
+	name: "mount", group: groupMounts, synopsis: []string{"[-v] [-t TYPE]", "-t TYPE [-o OPTIONS] [SOURCE] DIRECTORY", "DIRECTORY", "-a", "-u [-o OPTIONS] DIRECTORY"}, max: 2,
 	short: "mount a file system in the kernel, or list the mounts",
 	long: []string{
-		"Mounts a file system of TYPE, with SOURCE in it, on DIRECTORY. Without operands, mount lists what is mounted.",
+		"Mounts a file system of TYPE, with SOURCE in it, on DIRECTORY. With a DIRECTORY alone, TYPE, SOURCE and OPTIONS are those that the configuration has for it in mounts, as for one that is noauto. -a mounts all of these that are not mounted and not noauto. Without operands, mount lists what is mounted; with -v, with the component that has it.",
 		"TYPE is one that a component has, such as tmpfs or hostfs, or one of the kernel's own: devfs (device nodes), kernfs (what the kernel says of itself), procfs (processes; with the option linux more files, as Linux has them), nullfs (a directory of the kernel at a second place). SOURCE depends on it: for nullfs it is that directory, for hostfs it is a directory of the host (a relative one is taken from where the command is given), tmpfs has none. The component must have been granted that directory in the configuration, as in components/vfs/grant: [\"host.dir:/usr/share:ro\"].",
-		"OPTIONS are joined by commas. These are the kernel's: ro, rw, async, sync, noexec, nosuid, nodev, noatime, relatime, nocache, symperm, union, hidden. All others are for the file system, as NAME or NAME=VALUE: size=10m.",
+		"OPTIONS are joined by commas. These are the kernel's: ro, rw, async, sync, noexec, nosuid, nodev, noatime, relatime, nocache, symperm, union, hidden, and instance=NAME, the component that is to have the file system where several know TYPE. All others are for the file system, as NAME or NAME=VALUE: size=10m.",
+		"-u changes only what OPTIONS name, among ro, rw, async, sync, noexec, nosuid, nodev, noatime and relatime and their opposites; a file system with files open for writing becomes read-only only by force (-o ro,force).",
 	},
 	examples: []example{
 		{"rumpus mount -t tmpfs -o size=64m /tmp", "A file system in memory."},
 		{"rumpus mount -t hostfs -o ro /usr/share /mnt", "A directory of the host, which the kernel cannot change."},
 		{"rumpus mount -t nullfs -o ro /tmp /pub", "A directory of the kernel, seen at a second place, where it cannot be changed."},
-		{"rumpus mount -t procfs /proc", "The processes."},
+		{"rumpus mount -t msdos -o ro,instance=untrusted /dev/disk0 /img", "A stranger's disk, in a process that has nothing else to lose."},
+		{"rumpus mount -u -o ro /tmp", "From now on nobody writes there."},
 	},
 	setup: func(fs *pflag.FlagSet) runFunc {
+		all := fs.BoolP("all", "a", false, "mount what the configuration has and is not mounted")
 		typ := fs.StringP("type", "t", "", "the `TYPE` of file system")
 		opts := fs.StringArrayP("options", "o", nil, "`OPTIONS` of the mount")
 		update := fs.BoolP("update", "u", false, "change the options of an existing mount")
+		verbose := fs.BoolP("verbose", "v", false, "list the component of each mount too")
 		return func(ctx context.Context, c *call, args []string) error {
-			if len(args) == 0 {
+			switch {
+			case *all && (len(args) > 0 || len(*opts) > 0 || *update || *typ != ""):
+				return usagef("-a stands alone")
+			case *all:
+				return mountConfigured(ctx, c, "")
+			case len(args) == 0:
 				if len(*opts) > 0 || *update {
 					return usagef("a directory is missing")
 				}
-				return listMounts(ctx, c, *typ)
+				return listMounts(ctx, c, *typ, *verbose)
+			case len(args) == 1 && *typ == "" && !*update && len(*opts) == 0:
+				return mountConfigured(ctx, c, args[0])
 			}
 			source, dir := "", args[len(args)-1]
 			if len(args) == 2 {
 				source = args[0]
 			}
-			flags, own, err := mountOptions(*opts)
+			flags, own, err := mountOptions(0, *opts)
 			if err != nil {
 				return err
 			}
-			if *update {
-				flags |= abi.MNT_UPDATE
-			}
-			if *typ == "" && flags&abi.MNT_UPDATE == 0 {
+			change := *update || flags&abi.MNT_UPDATE != 0
+			if *typ == "" && !change {
 				return usagef("-t TYPE is needed")
 			}
 			k, err := c.kernel(ctx)
 			if err != nil {
 				return err
 			}
-			if *typ == "" {
+			if change {
 				sv, err := k.Statvfs(ctx, dir)
 				if err != nil {
 					return err
 				}
-				*typ = sv.FSType
+				if *typ == "" {
+					*typ = sv.FSType
+				}
+				// What is not named stays as it is.
+				if flags, own, err = mountOptions(sv.Flag&abi.MNT_BASIC_FLAGS, *opts); err != nil {
+					return err
+				}
+				flags |= abi.MNT_UPDATE
 			}
 			if *typ == "hostfs" && source != "" {
 				if source, err = filepath.Abs(source); err != nil {
@@ -103,8 +125,57 @@ var mountVerb = &verb{
 	},
 }
 
-// mountOptions splits the texts of -o into flags and the file system's own.
-func mountOptions(texts []string) (flags uint64, own map[string]string, err error) {
+// mountConfigured makes the mount that the configuration has for dir, or with ""
+// all that are not noauto and not there yet.
+func mountConfigured(ctx context.Context, c *call, dir string) error {
+	cfg, err := c.loadConfig("")
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(cfg.Mounts, func(m config.Mount) bool { return m.Dir == path.Clean(dir) })
+	if dir != "" && i < 0 {
+		return usagef("-t TYPE is needed: %s has no mount on %s", cfg.Source, dir)
+	}
+	k, err := c.kernel(ctx)
+	if err != nil {
+		return err
+	}
+	mount := func(m config.Mount) error {
+		opts := make(map[string]string)
+		for name, v := range m.Options {
+			opts[name] = fmt.Sprint(v)
+		}
+		if m.Instance != "" {
+			opts["instance"] = m.Instance
+		}
+		return k.Mount(ctx, m.Type, m.Dir, 0, m.Source, opts)
+	}
+	if dir != "" {
+		return mount(cfg.Mounts[i])
+	}
+	there, err := k.Getvfsstat(ctx, abi.MNT_NOWAIT)
+	if err != nil {
+		return err
+	}
+	for _, m := range cfg.Mounts {
+		if m.Noauto || slices.ContainsFunc(there, func(sv abi.Statvfs) bool { return sv.On == m.Dir }) {
+			continue
+		}
+		err := k.MkdirAll(ctx, m.Dir, 0o755)
+		if err == nil {
+			err = mount(m)
+		}
+		if fatal(ctx, err) {
+			return err
+		}
+		c.fail(err)
+	}
+	return nil
+}
+
+// mountOptions splits the texts of -o into flags, beginning with those that are
+// set already, and the file system's own.
+func mountOptions(flags uint64, texts []string) (_ uint64, own map[string]string, err error) {
 	own = make(map[string]string)
 	for _, t := range texts {
 	next:
@@ -141,6 +212,36 @@ func mountOptions(texts []string) (flags uint64, own map[string]string, err erro
 	return flags, own, nil
 }
 
+// mountExtra is what the kernel says of a mount in vfs.generic.mounts.
+type mountExtra struct {
+	Instance string            `json:"instance"` // the component; "" = the kernel
+	Options  map[string]string `json:"options"`
+	Up       bool              `json:"up"` // false while its component is away
+}
+
+// mountExtras asks for these, by file-system id.
+func mountExtras(ctx context.Context, k *rumpclient.Client) (map[uint64]mountExtra, error) {
+	text, err := k.Sysctl(ctx, "vfs.generic.mounts")
+	if errors.Is(err, abi.ENOENT) || errors.Is(err, abi.EPERM) {
+		return nil, nil // an older kernel
+	}
+	if err != nil {
+		return nil, err
+	}
+	var rows []struct {
+		Fsid uint64 `json:"fsid"`
+		mountExtra
+	}
+	if err := json.Unmarshal([]byte(text), &rows); err != nil {
+		return nil, fmt.Errorf("vfs.generic.mounts: the kernel's answer makes no sense: %w", abi.EIO)
+	}
+	extras := make(map[uint64]mountExtra, len(rows))
+	for _, r := range rows {
+		extras[r.Fsid] = r.mountExtra
+	}
+	return extras, nil
+}
+
 // mountJSON is a mount in --json, for mount and df.
 type mountJSON struct {
 	Source    string   `json:"source"`
@@ -154,6 +255,8 @@ type mountJSON struct {
 	Avail     uint64   `json:"avail"`
 	Files     uint64   `json:"files"`
 	FilesFree uint64   `json:"files_free"`
+
+	*mountExtra // of mount only
 }
 
 func mountWords(flags uint64) []string {
@@ -180,7 +283,7 @@ func toMountJSON(sv *abi.Statvfs) mountJSON {
 		Files: sv.Files, FilesFree: sv.Ffree}
 }
 
-func listMounts(ctx context.Context, c *call, typ string) error {
+func listMounts(ctx context.Context, c *call, typ string, verbose bool) error {
 	k, err := c.kernel(ctx)
 	if err != nil {
 		return err
@@ -189,23 +292,46 @@ func listMounts(ctx context.Context, c *call, typ string) error {
 	if err != nil {
 		return err
 	}
+	extras, err := mountExtras(ctx, k)
+	if err != nil {
+		return err
+	}
 	list := []mountJSON{}
+	var rows [][]string
 	for i := range all {
 		m := toMountJSON(&all[i])
 		if typ != "" && m.Type != typ {
 			continue
 		}
-		list = append(list, m)
-		if !c.json {
-			c.printf("%s on %s type %s", c.show(source(m)), c.show(m.Dir), c.show(m.Type))
-			if len(m.Flags) > 0 {
-				c.printf(" (%s)", strings.Join(m.Flags, ", "))
+		words := slices.Clone(m.Flags)
+		if x, ok := extras[m.Fsid]; ok {
+			m.mountExtra = &x
+			for _, name := range slices.Sorted(maps.Keys(x.Options)) {
+				if v := x.Options[name]; v == "" || v == "true" {
+					words = append(words, name)
+				} else {
+					words = append(words, name+"="+v)
+				}
 			}
-			c.printf("\n")
+			if !x.Up {
+				words = append(words, "component is away")
+			}
+			if verbose && x.Instance != "" {
+				words = append(words, "instance="+x.Instance)
+			}
 		}
+		list = append(list, m)
+		row := []string{c.show(source(m)), "on", c.show(m.Dir), "type", c.show(m.Type), ""}
+		if len(words) > 0 {
+			row[5] = c.show("(" + strings.Join(words, ", ") + ")")
+		}
+		rows = append(rows, row)
 	}
 	if c.json {
 		return writeJSON(c.out, list)
+	}
+	if len(rows) > 0 {
+		table(c.out, "llllll", rows)
 	}
 	return nil
 }
@@ -220,7 +346,7 @@ func source(m mountJSON) string {
 var umountVerb = &verb{
 	name: "umount", group: groupMounts, synopsis: []string{"[-f] DIRECTORY ..."}, min: 1, max: -1,
 	short:    "unmount file systems",
-	long:     []string{"Writes back and unmounts what is mounted on each DIRECTORY. One that is in use is refused (EBUSY) unless -f is given; then who uses it gets errors."},
+	long:     []string{"Writes back and unmounts what is mounted on each DIRECTORY. One that is in use is refused (EBUSY), and the processes that use it are named, unless -f is given; then they get errors (EIO) from all but close. One that has another mount below it is refused always."},
 	examples: []example{{"rumpus umount /mnt", "Take it away again."}},
 	setup: func(fs *pflag.FlagSet) runFunc {
 		force := fs.BoolP("force", "f", false, "even if it is in use")

@@ -88,13 +88,13 @@ func TestMountOptions(t *testing.T) {
 		{[]string{"size=10m,,acl", "mode=0755"}, 0, map[string]string{"size": "10m", "acl": "true", "mode": "0755"}},
 		{[]string{"x=a=b,y="}, 0, map[string]string{"x": "a=b", "y": ""}},
 	} {
-		flags, own, err := mountOptions(c.texts)
+		flags, own, err := mountOptions(0, c.texts)
 		if err != nil || flags != c.flags || fmt.Sprint(own) != fmt.Sprint(c.own) {
 			t.Errorf("mountOptions(%q) = %#x, %v, %v", c.texts, flags, own, err)
 		}
 	}
 	for _, bad := range []string{"=x", "a\x00b"} {
-		if _, _, err := mountOptions([]string{bad}); exitCode(err) != exitUsage {
+		if _, _, err := mountOptions(0, []string{bad}); exitCode(err) != exitUsage {
 			t.Errorf("mountOptions(%q): %v", bad, err)
 		}
 	}
