@@ -11,10 +11,10 @@ func TestRacingRenames(t *testing.T) {
 	for _, w := range worlds {
 		t.Run(w.name, func(t *testing.T) {
 			world := w.make(t)
-			for seed := range uint64(3) {
-				posixtest.RaceRenames(t, world, seed, 4, 100)
+			for seed := range uint64(2) {
+				posixtest.RaceRenames(t, world, seed, 4, 60)
 			}
-			posixtest.RaceReplace(t, world, 3, 50)
+			posixtest.RaceReplace(t, world, 3, 30)
 		})
 	}
 }
