@@ -21,8 +21,9 @@
 // over a stream or a ring: it cannot tell.
 //
 // What goes wrong: an error from Init unloads the module; a panic anywhere
-// ends the process, and the kernel starts a new one. Everything that was
-// attached is detached by the kernel at Fini or death.
+// ends the process, and the kernel starts a new one. So does a handler that
+// works or waits for too long: operations are to be short, or to call Tick.
+// Everything that was attached is detached by the kernel at Fini or death.
 package modapi
 
 import (

@@ -15,6 +15,11 @@
 //	<-p.Dead()       // it crashed: p.Exit() says how
 //	p.Kill()         // always, at the end: releases everything
 //
+// A Supervisor keeps the instances of a kernel running: a keeper for each, which
+// restarts it, with a spare process that stands by if the configuration wants
+// that; and for each process a plug, whose watcher notices the death, and judges
+// whether it hangs.
+//
 // What goes wrong. A process can be stopped, loop, never answer, leave
 // descendants behind that hold its pipes, or print megabytes. Therefore
 // nothing here waits for an answer without a bound: Kill signals the process
@@ -29,8 +34,8 @@
 // no_new_privs, its own process group, an empty environment but for what it
 // needs, "/" as working directory, and no descriptor that it was not given.
 //
-// Locks: launcher.mu, dialer.mu, pipe.mu and uids.mu are leaves; none is held
-// while another is taken, except launcher.mu over a launch.
+// Locks: launcher.mu, dialer.mu, pipe.mu, plug.mu and uids.mu are leaves; none is
+// held while another is taken, except launcher.mu over a launch.
 package supervise
 
 import (

@@ -43,8 +43,8 @@ const (
 	Poison     Kind = "poison"     // an operation that kills is refused: Mount, Op, Text is the reproducer
 	Divergence Kind = "divergence" // a replayed operation had another result: Mount, Op, Text
 	Replayed   Kind = "replayed"   // a mount's journal was replayed: Mount, Replayed, Ns
-	Mounted    Kind = "mount"      // Mount, Text is the type
-	Unmounted  Kind = "unmount"    // Mount
+	Mounted    Kind = "mount"      // by a process: Mount as it named it, Text is the type
+	Unmounted  Kind = "unmount"    // by a process: Mount as it named it
 	Halt       Kind = "halt"       // the kernel ends
 )
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/rumpus-kernel/rumpus/kernel/evlog"
 	"github.com/rumpus-kernel/rumpus/kernel/file"
 	"github.com/rumpus-kernel/rumpus/kernel/proc"
 	"github.com/rumpus-kernel/rumpus/kernel/vfs"
@@ -341,6 +342,9 @@ func sysMountx(ctx context.Context, k *Kernel, l *proc.Lwp, a *abi.Sysargs) erro
 		}
 	}
 	_, err := k.VFS.Mount(ctx, where(l), args)
+	if err == nil {
+		k.Events.Emit(evlog.Event{Kind: evlog.Mounted, Instance: args.Instance, Mount: args.Dir, Text: args.Type})
+	}
 	return err
 }
 

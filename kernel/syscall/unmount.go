@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/rumpus-kernel/rumpus/kernel/evlog"
 	"github.com/rumpus-kernel/rumpus/kernel/file"
 	"github.com/rumpus-kernel/rumpus/kernel/proc"
 	"github.com/rumpus-kernel/rumpus/kernel/vfs"
@@ -17,6 +18,9 @@ import (
 func sysUnmount(ctx context.Context, k *Kernel, l *proc.Lwp, a *abi.Sysargs) error {
 	dir := a.Path[0]
 	err := k.VFS.Unmount(ctx, where(l), dir, a.A[0])
+	if err == nil {
+		k.Events.Emit(evlog.Event{Kind: evlog.Unmounted, Mount: dir})
+	}
 	if !errors.Is(err, abi.EBUSY) {
 		return err
 	}

@@ -29,6 +29,11 @@
 // The usual sequence: exec, handshake line, Life(init), stream traffic,
 // Life(fini), the host closes the stream, exit 0.
 //
+// The host judges whether the process hangs by the processor time that it uses
+// without progress: replies, upcalls and modapi.Tick, which becomes a one-way
+// frame (wire.OpTick) of the data plane, at most every 20 ms and only while a
+// handler ticks. There is no heartbeat.
+//
 // What goes wrong: a panic ends the process (it is never recovered), the host
 // sees the death and its last words on stderr, and starts a new one. Data that
 // a module writes to os.Stdout or os.Stderr while serving goes to the host's

@@ -36,6 +36,14 @@
 // read what it is sent for as long as the write may take (*Hang). Every call
 // in flight then returns a *Dead with the cause.
 //
+// # Watching
+//
+// Who knows more of the peer than its silence, as a host that can see how much
+// processor time it uses, judges earlier than deadlines do: Options.Busy tells
+// that calls wait, Inflight which, Frames whether the peer gets on, Unread
+// whether it has said something that nobody has seen yet, and Fail is the
+// verdict. It costs calls nothing that are answered at once by the fast way.
+//
 // # Locks
 //
 //	wlock (one frame at a time)   held over a write, bounded by its deadline
