@@ -87,8 +87,13 @@ func TestModulesComeAndGo(t *testing.T) {
 				return err
 			}
 			check(boss.WriteFile(ctx, dir+"/f", []byte("x"), 0o600))
-			if ok, err := boss.Modexists(ctx, "comefs"); !ok || err != nil {
-				t.Errorf("mounted, and its module is there: %v, %v", ok, err)
+			// Its file system can be mounted a moment before the module is listed.
+			for ok := false; !ok; {
+				var err error
+				if ok, err = boss.Modexists(ctx, "comefs"); err != nil {
+					t.Errorf("mounted, and its module is there: %v, %v", ok, err)
+					break
+				}
 			}
 			check(boss.Unmount(ctx, dir, 0))
 			return boss.Modunload(ctx, "comefs", 0)

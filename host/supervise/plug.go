@@ -105,7 +105,7 @@ func (pl *plug) end() (d hyper.Death) {
 		case <-pl.link.Done():
 			// The stream of a dying process breaks a moment before its death shows.
 			err := pl.link.Err()
-			if guilty(err) == "" && waitFor(pl.p.Dead(), killWait) {
+			if guilty(err) == "" && pl.p.l.ending() {
 				return d
 			}
 			d = hyper.Death{Cause: guilty(err), Text: fmt.Sprintf("fenced: %v", err), Own: true}

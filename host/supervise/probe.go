@@ -53,6 +53,36 @@ func (l *launcher) State() (st byte, ok bool) {
 	return st, ok
 }
 
+// ending reports whether the process dies by itself, which it waits for: killWait,
+// or on a busy machine, where the last steps of a death can take long, up to
+// endWait as long as it can be seen to be on its way.
+func (l *launcher) ending() bool {
+	for end := time.Now().Add(endWait); !waitFor(l.dead, killWait); {
+		if !l.exiting() || time.Now().After(end) {
+			return false
+		}
+	}
+	return true
+}
+
+// exiting reports whether the process's first thread has begun to end: it runs
+// nothing any more (PF_EXITING in /proc/PID/stat), or it has been reaped.
+func (l *launcher) exiting() (yes bool) {
+	known := l.living(func(pid int) bool {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err != nil {
+			return true
+		}
+		f := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:])
+		if len(f) > 6 {
+			flags, err := strconv.ParseUint(string(f[6]), 10, 64)
+			yes = err == nil && flags&0x4 != 0
+		}
+		return true
+	})
+	return yes || !known
+}
+
 // Delayed is how long the threads that there are have been waiting for a
 // processor (schedstat, where the host's kernel counts that).
 func (l *launcher) Delayed() (d time.Duration, ok bool) {

@@ -71,6 +71,7 @@ const (
 	lifeTimeout  = 30 * time.Second       // a Life call without a deadline
 	stopTimeout  = 2 * time.Second        // Stop, before it kills
 	killWait     = 100 * time.Millisecond // Kill, for the death
+	endWait      = 3 * time.Second        // for a death that can be seen to be on its way
 	releaseWait  = time.Second            // Kill, for the tidying after the death
 )
 
@@ -460,7 +461,7 @@ func (p *Process) Life(ctx context.Context, frame []byte) ([]byte, error) {
 	}
 	switch status.Code(err) {
 	case codes.Unavailable: // the connection breaks a moment before the death shows
-		waitFor(p.l.dead, killWait)
+		p.l.ending()
 	case codes.Canceled, codes.DeadlineExceeded: // the component has the deadline too, and may be first
 		waitFor(ctx.Done(), killWait)
 	}

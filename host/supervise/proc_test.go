@@ -226,6 +226,22 @@ func TestStopped(t *testing.T) {
 	}
 }
 
+// TestEnding: one that lives is not on its way out, one that is killed is, and
+// has ended in the end.
+func TestEnding(t *testing.T) {
+	p := mustStart(t)
+	if p.l.exiting() || p.l.ending() {
+		t.Error("it lives, and ends")
+	}
+	syscall.Kill(p.Pid(), syscall.SIGKILL)
+	await(t, 60*time.Second, p.l.exiting)
+	await(t, 60*time.Second, p.l.ending)
+	<-p.Dead()
+	if !p.l.exiting() {
+		t.Error("dead, and not ending")
+	}
+}
+
 func TestStopHung(t *testing.T) {
 	p := mustStart(t)
 	syscall.Kill(p.Pid(), syscall.SIGSTOP)
