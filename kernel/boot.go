@@ -174,6 +174,7 @@ func (k *Kernel) initCore() {
 		LowMemory: k.lowMemory(),
 		Shrink:    func(want int64) int64 { return k.Bio.Shrink(want) },
 		Autoload:  k.autoloadFS,
+		Disk:      k.openDisk,
 		Lockcnt:   func(uid uint32, d int) { _ = k.Procs.Uids.Find(uid).Chglockcnt(d, abi.RLIM_INFINITY) },
 		Authorize: func(c *abi.Caller, want abi.AccMode, va *abi.Vattr, fsErr error) error {
 			return k.Auth.AuthorizeVnode(c.Cred, want, va, fsErr)
@@ -222,8 +223,8 @@ func (k *Kernel) initCore() {
 		Factions: map[modapi.Class]module.Faction{
 			modapi.ClassVFS: vfsFaction{k.VFS}, modapi.ClassNet: netFaction{k.Socket}, modapi.ClassDriver: devFaction{k.Dev},
 		},
-		AttachFS: k.VFS.AttachFS, AttachChr: k.Dev.AttachChr,
-		AttachBlk: k.Dev.AttachBlk, BlkChanged: k.Dev.BlkChanged, Block: k.Dev.Block, DropBlocks: k.Dev.DropBlocks, AttachDomain: k.Socket.AttachDomain, AttachIf: k.Socket.AttachIf,
+		AttachFS: k.VFS.AttachFS, Store: k.VFS.Store, AttachChr: k.Dev.AttachChr,
+		AttachBlk: k.Dev.AttachBlk, BlkChanged: k.Dev.BlkChanged, Block: k.blockFor, DropBlocks: k.Dev.DropBlocks, AttachDomain: k.Socket.AttachDomain, AttachIf: k.Socket.AttachIf,
 		Syscall: k.sys.Attach, DropSyscalls: k.sys.Detach, Ready: k.Socket.Ready, DevReady: k.Dev.DevReady,
 		Started: func(i *module.Instance) {
 			if k.o.Watch != nil {

@@ -9,6 +9,7 @@ import (
 	"github.com/rumpus-kernel/rumpus/kernel/module"
 	"github.com/rumpus-kernel/rumpus/kernel/socket"
 	"github.com/rumpus-kernel/rumpus/kernel/vfs"
+	"github.com/rumpus-kernel/rumpus/modapi/abi"
 )
 
 // The three factions as the module layer knows them.
@@ -18,12 +19,17 @@ var (
 	_ module.Faction = devFaction{}
 
 	_ module.Degrader = vfsFaction{}
+	_ module.Judge    = vfsFaction{}
+	_ module.Seqs     = vfsFaction{}
 )
 
 type vfsFaction struct{ v *vfs.VFS }
 
 func (f vfsFaction) Available(on bool) { f.v.SetAvailable(on) }
 func (f vfsFaction) Down(inst string)  { f.v.InstanceDown(inst) }
+
+func (f vfsFaction) Died(inst string, own bool) { f.v.InstanceDied(inst, own) }
+
 func (f vfsFaction) Up(c context.Context, i string) error {
 	err := f.v.Remount(c, i)
 	f.v.InstanceUp(i)
@@ -42,6 +48,17 @@ func (f vfsFaction) Degrade(inst string, on bool) {
 	if on {
 		f.v.InstanceUp(inst)
 	}
+}
+
+// Seq is how many changes there have been.
+func (f vfsFaction) Seq(inst string) uint64 {
+	if d, ok := any(f.v).(interface {
+		InstanceSeq(string) (abi.OpSeq, bool)
+	}); ok {
+		n, _ := d.InstanceSeq(inst)
+		return uint64(n)
+	}
+	return 0
 }
 
 type netFaction struct{ l *socket.Layer }

@@ -124,6 +124,7 @@ type Kernel struct {
 	Etfs        *etfs.Table
 	Vnd         *vnd.Table
 	Bio         *bio.System
+	disks       diskMounts
 	Sysctl      *sysctl.Tree
 	Evcnt       *evcnt.Set
 	Msg         *kprintf.Msgbuf

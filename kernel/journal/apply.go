@@ -18,6 +18,9 @@ type result struct {
 	off int64 // Write: where they are
 }
 
+// Died reports whether an error says that the process ended before it answered.
+func Died(err error) bool { return died(err) }
+
 // died reports whether a call failed because the process ended, or is about to
 // for what it has done.
 func died(err error) bool {

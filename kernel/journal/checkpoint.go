@@ -56,10 +56,11 @@ func (f *FS) wantedLocked() bool {
 	return len(f.list)-f.head >= f.roomLocked()/2 || f.bytes >= f.o.Limits.Bytes/2
 }
 
-func (f *FS) kickCheckpoint() {
-	select {
-	case f.kick <- struct{}{}:
-	default:
+// kickLocked lets the checkpointer look whether there is something to do.
+func (f *FS) kickLocked() {
+	if !f.running && !f.closed {
+		f.running = true
+		f.loop.Go(f.checkpointer)
 	}
 }
 
@@ -87,7 +88,7 @@ func (f *FS) Checkpoint(ctx context.Context) error {
 		if !tried {
 			f.ckptErr, tried = nil, true
 		}
-		f.kickCheckpoint()
+		f.kickLocked()
 		var err error
 		if f.cur.Load() == nil {
 			err = f.downLocked(ctx)
@@ -101,30 +102,25 @@ func (f *FS) Checkpoint(ctx context.Context) error {
 	return nil
 }
 
-// checkpointer takes the checkpoints of a mount that works, until Close.
+// checkpointer takes checkpoints of a mount that works while they are wanted.
 func (f *FS) checkpointer() {
-	for {
-		select {
-		case <-f.kick:
-		case <-f.ctx.Done():
-			return
-		}
-		f.mu.Lock()
-		if f.closed || f.badLocked() || !f.wantedLocked() && !f.fullLocked() && f.forced == 0 {
-			f.wakeLocked()
-			f.mu.Unlock()
-			continue
-		}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	defer func() {
+		f.running, f.gate = false, false
+		f.wakeLocked()
+	}()
+	for !f.closed && !f.badLocked() && (f.wantedLocked() || f.ckptErr == nil && (f.forced > 0 || f.fullLocked())) {
 		f.gate = true
-		for !f.closed && !f.failed && (f.active > 0 || f.cur.Load() == nil) {
+		for !f.closed && f.active > 0 && f.cur.Load() != nil {
 			f.waitLocked(f.ctx, time.Time{})
 		}
 		g := f.cur.Load()
-		if g == nil || f.badLocked() {
-			f.gate = false
-			f.wakeLocked()
-			f.mu.Unlock()
-			continue
+		if g == nil {
+			return // Recover lets it look again
+		}
+		if f.badLocked() {
+			return
 		}
 		f.ckpting = true
 		seq := f.seq
@@ -134,10 +130,8 @@ func (f *FS) checkpointer() {
 		f.ckpting, f.gate = false, false
 		if died(err) {
 			f.lostLocked(g)
-			f.kickCheckpoint() // it waits for the next process
 		}
 		f.wakeLocked()
-		f.mu.Unlock()
 	}
 }
 

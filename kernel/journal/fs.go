@@ -59,7 +59,6 @@ type FS struct {
 	caps   vfsops.Caps
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
-	kick   chan struct{} // there may be something for the checkpointer to do
 	loop   sync.WaitGroup
 	recMu  sync.Mutex
 
@@ -83,6 +82,7 @@ type FS struct {
 	tried      abi.OpSeq     // at which the last checkpoint failed
 	triedAt    time.Time     // and when
 	ckptErr    error         // why
+	running    bool          // the checkpointer is
 	gate       bool          // a checkpoint is wanted: no mutator begins
 	forced     int           // who waits for one whatever the journal is worth
 	ckpting    bool          // and under way
@@ -126,21 +126,20 @@ func New(fs vfsops.FS, o Options) *FS {
 		o.Backing = noBacking{}
 	}
 	e := func(name string) *modapi.Counter { return o.Evcnt("journal", name) }
-	f := &FS{o: o, caps: vfsops.CapsOf(fs), kick: make(chan struct{}, 1), changed: make(chan struct{}), seq: o.Seq, cost: firstCost,
+	f := &FS{o: o, caps: vfsops.CapsOf(fs), changed: make(chan struct{}), seq: o.Seq, cost: firstCost,
 		cnt: counters{entries: e("entries"), bytes: e("bytes"), replayed: e("replayed"), diverged: e("diverged"),
 			checkpoints: e("checkpoints"), failed: e("checkpoint_errors"), orphans: e("orphans"), poison: e("poison"), recoveries: e("recoveries")}}
 	f.ctx, f.cancel = context.WithCancel(context.Background())
 	f.cur.Store(&gen{fs})
-	f.loop.Go(f.checkpointer)
 	return f
 }
 
 // Caps is what the file system can do.
 func (f *FS) Caps() vfsops.Caps { return f.caps }
 
-// Down says that the process died, or is being killed. blamed: it has itself
-// to blame, nobody outside killed it. Callers wait for Recover from now on.
-func (f *FS) Down(blamed bool) {
+// Down says that the process died, or is being killed. Callers wait for Recover
+// from now on. Judge follows, as soon as it is known why.
+func (f *FS) Down() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.closed {
@@ -161,8 +160,20 @@ func (f *FS) Down(blamed bool) {
 		f.every = 0
 	}
 	f.lastDown = now
-	f.judgeLocked(blamed)
 	f.wakeLocked()
+}
+
+// Judge says why the process died for which Down was called: own, it has itself
+// to blame, nobody outside killed it. It decides about a mutator that was alone
+// in flight. A Recover that finds no judgement holds the death to be a kill from
+// outside.
+func (f *FS) Judge(own bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.suspect != nil && !f.closed && f.cur.Load() == nil {
+		f.judgeLocked(own)
+		f.wakeLocked()
+	}
 }
 
 // Fail says that no process will come: callers get EIO instead of waiting,

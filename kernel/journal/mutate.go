@@ -59,14 +59,14 @@ func (f *FS) begin(ctx context.Context, e *Entry) (*gen, error) {
 				return nil, f.ckptErr
 			}
 			f.ckptErr = nil
-			f.kickCheckpoint()
+			f.kickLocked()
 			err = f.waitLocked(ctx, time.Time{})
 		default:
 			f.appendLocked(e)
 			f.sent++
 			f.active++
 			if f.wantedLocked() {
-				f.kickCheckpoint()
+				f.kickLocked()
 			}
 			return g, nil
 		}

@@ -267,6 +267,12 @@ func (f *FS) Sync(ctx context.Context, h abi.Handle, dataOnly bool) error {
 	return err
 }
 
+// Syncs reports whether Sync has something to do whatever the file system says.
+func (f *FS) Syncs() bool {
+	_, ok := f.o.Backing.(Syncer)
+	return ok
+}
+
 // Reclaim tells which nodes the kernel has forgotten. A process that has died
 // knows none.
 func (f *FS) Reclaim(ctx context.Context, hs []abi.Handle) error {
@@ -286,8 +292,8 @@ func (f *FS) Reclaim(ctx context.Context, hs []abi.Handle) error {
 	return err
 }
 
-// Unmount ends the file system. What a process that is not there any more held
-// ends with it.
+// Unmount ends the file system; what it has written is committed. What a process
+// that is not there any more held ends with it.
 func (f *FS) Unmount(ctx context.Context) error {
 	g := f.cur.Load()
 	if g == nil {
@@ -298,5 +304,17 @@ func (f *FS) Unmount(ctx context.Context) error {
 		f.lost(g)
 		return nil
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	f.mu.Lock()
+	seq := f.seq
+	f.mu.Unlock()
+	if err := f.o.Backing.Commit(ctx, seq); err != nil {
+		return err
+	}
+	if s, ok := f.o.Backing.(Syncer); ok {
+		return s.Sync(ctx)
+	}
+	return nil
 }

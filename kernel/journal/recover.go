@@ -46,7 +46,7 @@ func (f *FS) Recover(ctx context.Context, mount Remount) (err error) {
 			return fmt.Errorf("calls of the old process do not end: %w", err)
 		}
 	}
-	f.suspect = nil
+	f.judgeLocked(false)
 	ckpt := f.ckpt
 	f.mu.Unlock()
 	begun := time.Now()
@@ -77,9 +77,7 @@ func (f *FS) Recover(ctx context.Context, mount Remount) (err error) {
 	f.cur.Store(&gen{r.fs})
 	f.cnt.recoveries.Inc()
 	f.o.Log.Info("recovered", "replayed", r.replayed, "orphans", r.orphans, "diverged", r.diverged, "took", time.Now().Sub(begun))
-	if f.wantedLocked() || f.forced > 0 {
-		f.kickCheckpoint()
-	}
+	f.kickLocked()
 	return nil
 }
 

@@ -133,7 +133,10 @@ func (s *sim) supervise(done <-chan struct{}) {
 		case <-done:
 			return
 		}
-		s.f.Down(s.blamed)
+		s.f.Down()
+		if s.blamed {
+			s.f.Judge(true)
+		}
 		s.f.Recover(context.Background(), func(ctx context.Context, seq abi.OpSeq) (vfsops.FS, error) {
 			if seq != s.store.seq {
 				s.fail("mount with checkpoint %d, the store has %d", seq, s.store.seq)
@@ -448,7 +451,7 @@ func seeds(t *testing.T) int {
 	if testing.Short() {
 		return 5
 	}
-	return 100
+	return 60
 }
 
 // TestSimulation: whatever dies when, every answer is what it has to be.

@@ -25,12 +25,17 @@ const (
 	memVnodes
 	memLists
 	memBlocks
+	memStore
 	memKinds
 )
 
 // memBlocksLeast is which part of the limit blocks of devices get whatever the
 // others take; half of it is the most.
 const memBlocksLeast = 16
+
+// memStoreLeast is which part of the limit the Stores of file systems get
+// whatever the others take; half of it is the most.
+const memStoreLeast = 8
 
 // memShare is which part of the limit names, vnodes and listings may have each.
 const memShare = 8
@@ -64,6 +69,10 @@ func (m *memory) try(k memKind, n int64) bool {
 		if all <= m.limit && own <= m.limit/2 || own <= m.limit/memBlocksLeast {
 			return true
 		}
+	case memStore:
+		if all <= m.limit && own <= m.limit/2 || own <= m.limit/memStoreLeast {
+			return true
+		}
 	default:
 		if all <= m.limit && own <= m.share() {
 			return true
@@ -89,17 +98,18 @@ type Memory struct {
 	Vnodes   int64 // the same, but for those in use
 	Listings int64 // of directories; the same
 	Blocks   int64 // of devices, and layers over them; at most half of Limit
+	Stores   int64 // what file systems keep over a death of their process; the same
 }
 
 // Memory answers what the caches take.
 func (fs *VFS) Memory() Memory {
 	m := fs.mem
 	return Memory{Limit: m.limit, Pages: m.by[memPages].Load(), Names: m.by[memNames].Load(),
-		Vnodes: m.by[memVnodes].Load(), Listings: m.by[memLists].Load(), Blocks: m.by[memBlocks].Load()}
+		Vnodes: m.by[memVnodes].Load(), Listings: m.by[memLists].Load(), Blocks: m.by[memBlocks].Load(), Stores: m.by[memStore].Load()}
 }
 
 // Used is the sum.
-func (m Memory) Used() int64 { return m.Pages + m.Names + m.Vnodes + m.Listings + m.Blocks }
+func (m Memory) Used() int64 { return m.Pages + m.Names + m.Vnodes + m.Listings + m.Blocks + m.Stores }
 
 // BlockMemory is the account of cached blocks of devices (bio.Memory). They may
 // have half of the limit while the others leave it, and a sixteenth always.

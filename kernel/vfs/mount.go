@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/rumpus-kernel/rumpus/kernel/journal"
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
 	"github.com/rumpus-kernel/rumpus/modapi/vfsops"
 )
@@ -23,8 +24,13 @@ type Mount struct {
 	instance string
 	options  map[string]string // as given, without flags; never changed
 	nocache  bool              // the option; never changed
-	null     *nullFS           // of nullfs; never changed once it is mounted
-	flags    atomic.Uint64     // MNT_*
+	norec    bool              // the option norecover; never changed
+	j        *journal.FS       // nil: it has none; never changed once it is mounted
+	jnow     atomic.Pointer[journal.FS]
+	disk     Disk            // nil: it has none; never changed once it is mounted
+	mreq     vfsops.MountReq // with which it was mounted, if it has a journal; the same
+	null     *nullFS         // of nullfs; never changed once it is mounted
+	flags    atomic.Uint64   // MNT_*
 	root     *Vnode
 	on       atomic.Pointer[Vnode] // the directory covered; nil: the root of all
 
@@ -93,6 +99,7 @@ type MountInfo struct {
 	Options           map[string]string
 	Caps              vfsops.Caps
 	Up                bool // false while its component is dead
+	Recovers          bool // nothing is lost when its component dies
 }
 
 // flagOptions are the options that the kernel understands itself.
@@ -147,14 +154,15 @@ func truth(name, value string) (bool, error) {
 // them. It is the kernel's own: file systems do not see it.
 const optNocache = "nocache"
 
-// takeNocache takes optNocache out of opts and answers it. EINVAL.
-func takeNocache(opts map[string]string) (bool, error) {
-	value, given := opts[optNocache]
+// takeOption takes an option of the kernel's own out of opts and answers it.
+// EINVAL.
+func takeOption(opts map[string]string, name string) (bool, error) {
+	value, given := opts[name]
 	if !given {
 		return false, nil
 	}
-	delete(opts, optNocache)
-	return truth(optNocache, value)
+	delete(opts, name)
+	return truth(name, value)
 }
 
 // Mount mounts a file system and answers its id; with MNT_UPDATE it changes
@@ -169,13 +177,20 @@ func (fs *VFS) Mount(ctx context.Context, w Where, args MountArgs) (abi.Fsid, er
 	if err != nil {
 		return 0, err
 	}
-	nocache, err := takeNocache(opts)
+	nocache, err := takeOption(opts, optNocache)
+	if err != nil {
+		return 0, err
+	}
+	norec, err := takeOption(opts, optNorecover)
 	if err != nil {
 		return 0, err
 	}
 	if flags&abi.MNT_UPDATE != 0 {
-		if nocache {
-			return 0, fmt.Errorf("mount update %s: nocache cannot change: %w", args.Dir, abi.EINVAL)
+		if nocache || norec {
+			return 0, fmt.Errorf("mount update %s: nocache and norecover cannot change: %w", args.Dir, abi.EINVAL)
+		}
+		for _, o := range slices.Sorted(maps.Keys(opts)) {
+			return 0, fmt.Errorf("mount update %s: the option %s cannot change: %w", args.Dir, o, abi.EOPNOTSUPP)
 		}
 		return fs.mountUpdate(ctx, w, args.Dir, flags)
 	}
@@ -183,11 +198,28 @@ func (fs *VFS) Mount(ctx context.Context, w Where, args MountArgs) (abi.Fsid, er
 		return 0, fmt.Errorf("mount %s: %w", args.Dir, abi.EOPNOTSUPP)
 	}
 	flags &= abi.MNT_BASIC_FLAGS | abi.MNT_IGNORE
+	for {
+		id, instance, deaths, err := fs.mountNew(ctx, w, args, &Mount{vfs: fs, options: opts, nocache: nocache, norec: norec}, flags)
+		if err == nil || !fs.mountAgain(ctx, instance, deaths, err) {
+			return id, err
+		}
+	}
+}
+
+// mountNew mounts m, of which the options are set. If it fails, it says which
+// instance it was about, and how often that had died.
+func (fs *VFS) mountNew(ctx context.Context, w Where, args MountArgs, m *Mount, flags uint64) (_ abi.Fsid, instance string, deaths int, err error) {
+	id, err := fs.mountOnce(ctx, w, args, m, flags, &deaths)
+	return id, m.instance, deaths, err
+}
+
+func (fs *VFS) mountOnce(ctx context.Context, w Where, args MountArgs, m *Mount, flags uint64, deaths *int) (abi.Fsid, error) {
 	t, err := fs.findType(ctx, args.Instance, args.Type)
 	if err != nil {
 		return 0, err
 	}
 	defer fs.leaveType(t)
+	m.instance, *deaths = t.instance, fs.deathsOf(t.instance)
 	mt, put, err := fs.layer(ctx, w, t, args.Source)
 	if err != nil {
 		return 0, err
@@ -217,8 +249,8 @@ func (fs *VFS) Mount(ctx context.Context, w Where, args MountArgs) (abi.Fsid, er
 	} else if args.Dir != "/" {
 		return 0, fmt.Errorf("mount on %s: there is no root file system: %w", args.Dir, abi.ENOENT)
 	}
-	m := &Mount{vfs: fs, typ: args.Type, source: args.Source, dir: dir, instance: t.instance, options: opts, nocache: nocache,
-		changed: make(chan struct{}), vnodes: map[vkey]*Vnode{}, kdata: map[vkey]*fileData{}}
+	m.typ, m.source, m.dir = args.Type, args.Source, dir
+	m.changed, m.vnodes, m.kdata = make(chan struct{}), map[vkey]*Vnode{}, map[vkey]*fileData{}
 	m.fsid = fs.lastFsid + 1
 	if t.instance == "" || t.caps&vfsops.CapSole != 0 {
 		flags |= abi.MNT_LOCAL
@@ -227,7 +259,6 @@ func (fs *VFS) Mount(ctx context.Context, w Where, args MountArgs) (abi.Fsid, er
 		flags |= abi.MNT_ROOTFS
 	}
 	m.flags.Store(flags)
-	deaths := fs.deathsOf(t.instance)
 	if err := fs.distinct(mt.t, on); err != nil {
 		return 0, fmt.Errorf("mount %s on %s: %w", args.Source, dir, err)
 	}
@@ -241,13 +272,15 @@ func (fs *VFS) Mount(ctx context.Context, w Where, args MountArgs) (abi.Fsid, er
 		defer on.mu.Unlock()
 		if err := on.err(); err != nil || on.unlinked.Load() {
 			b.fs.Unmount(ctx)
+			m.ended()
 			return 0, fmt.Errorf("mount %s on %s, which is gone: %w", args.Type, dir, abi.ENOENT)
 		}
 	}
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
-	if fs.deaths[t.instance] != deaths {
-		return 0, fmt.Errorf("mount %s on %s: its component died: %w", args.Type, dir, abi.EIO)
+	if fs.deaths[t.instance] != *deaths {
+		m.ended()
+		return 0, fmt.Errorf("mount %s on %s: %w: %w", args.Type, dir, errMountDied, abi.EIO)
 	}
 	m.setBinding(b, time.Time{})
 	m.null, _ = b.fs.(*nullFS)
@@ -271,12 +304,21 @@ func (fs *VFS) Mount(ctx context.Context, w Where, args MountArgs) (abi.Fsid, er
 func (m *Mount) start(ctx context.Context, t *fsType, c *abi.Caller) (*binding, vfsops.Entry, error) {
 	none := vfsops.Entry{}
 	req := &vfsops.MountReq{Fsid: m.fsid, Type: m.typ, Source: m.source, Options: maps.Clone(m.options), ReadOnly: m.readonly(), Op: m.op(c)}
-	f, err := t.t.Mount(ctx, req)
-	if err != nil {
+	if t.caps&vfsops.CapCheckpoint != 0 {
+		m.vfs.openStore(m, false)
+	}
+	if err := m.openDisk(ctx, t, req); err != nil {
+		m.vfs.closeStore(m)
 		return nil, none, err
 	}
-	if f == nil {
-		return nil, none, abi.EIO
+	f, err := t.t.Mount(ctx, req)
+	if err == nil && f == nil {
+		err = abi.EIO
+	}
+	if err != nil {
+		m.closeDisk()
+		m.vfs.closeStore(m)
+		return nil, none, err
 	}
 	b := newBinding(f, t.caps)
 	if m.nocache {
@@ -289,9 +331,32 @@ func (m *Mount) start(ctx context.Context, t *fsType, c *abi.Caller) (*binding, 
 	}
 	if err != nil {
 		f.Unmount(ctx)
+		m.closeDisk()
+		m.vfs.closeStore(m)
 		return nil, none, err
 	}
+	if b.caps&vfsops.CapRecoverable == vfsops.CapRecoverable && !m.norec && m.root == nil {
+		m.j = m.journaled(f, root.Handle, req)
+		m.jnow.Store(m.j)
+		b = newBinding(m.j, t.caps)
+		if m.nocache {
+			b.uncache()
+		}
+		if m.j.Syncs() {
+			b.syncer = m.j
+		}
+	}
 	return b, root, nil
+}
+
+// ended frees what a mount has beside its vnodes. The file system has been
+// unmounted, or its process is dead.
+func (m *Mount) ended() {
+	if m.j != nil {
+		m.j.Close()
+	}
+	m.closeDisk()
+	m.vfs.closeStore(m)
 }
 
 // findType finds a type, trying to autoload an unknown one once. It is in use
@@ -420,12 +485,15 @@ func (fs *VFS) unmountLocked(ctx context.Context, m *Mount, force bool) error {
 	}
 	fs.mu.Unlock()
 	m.freeAll()
-	m.unpinNow() // what is on its way has arrived
+	if m.up() || m.j == nil {
+		m.unpinNow() // what is on its way has arrived
+	}
 	if b != nil {
 		if err := b.fs.Unmount(ctx); err != nil {
 			fs.o.Log.Warn("file system did not unmount cleanly", "mount", m.dir, "err", err)
 		}
 	}
+	m.ended()
 	for _, v := range drop {
 		v.put()
 	}
@@ -509,84 +577,4 @@ func (m *Mount) freeAll() {
 	for _, d := range free {
 		d.free()
 	}
-}
-
-// Mounts lists the mounts in order.
-func (fs *VFS) Mounts() []MountInfo {
-	fs.mu.RLock()
-	defer fs.mu.RUnlock()
-	r := make([]MountInfo, 0, len(fs.mounts))
-	for _, m := range fs.mounts {
-		opts := maps.Clone(m.options)
-		if m.nocache {
-			opts[optNocache] = ""
-		}
-		r = append(r, MountInfo{Fsid: m.fsid, Type: m.typ, Source: m.source, Dir: m.dir, Instance: m.instance,
-			Flags: m.flags.Load(), Options: opts, Caps: vfsops.Caps(m.caps.Load()), Up: m.b.Load() != nil})
-	}
-	return r
-}
-
-// SyncAll makes everything durable, as far as file systems can (sync(2)); it
-// answers the first error after having tried all.
-func (fs *VFS) SyncAll(ctx context.Context) error {
-	fs.mu.RLock()
-	ms := slices.Clone(fs.mounts)
-	fs.mu.RUnlock()
-	var first error
-	for _, m := range ms {
-		if m.b.Load() == nil {
-			continue
-		}
-		if err := m.sync(ctx); err != nil && first == nil {
-			first = fmt.Errorf("sync %s: %w", m.dir, err)
-		}
-	}
-	return first
-}
-
-// sync writes back what is cached of m and tells the file system (VFS_SYNC).
-func (m *Mount) sync(ctx context.Context) error {
-	m.vmu.Lock()
-	var vs []*Vnode
-	for _, v := range m.vnodes {
-		if v.needsFlush() && v.tryHold() {
-			vs = append(vs, v)
-		}
-	}
-	m.vmu.Unlock()
-	var first error
-	for _, v := range vs {
-		v.mu.Lock()
-		err := v.writebackLocked(ctx, abi.KernelCaller)
-		v.mu.Unlock()
-		v.put()
-		if err != nil && first == nil {
-			first = err
-		}
-	}
-	m.unpinNow()
-	m.forgetNow(ctx)
-	b, err := m.binding(ctx)
-	if err == nil && b.syncer != nil && !m.readonly() {
-		err = b.syncer.Sync(ctx, abi.Handle{}, false)
-	}
-	if first == nil {
-		first = err
-	}
-	return first
-}
-
-// UnmountAll syncs and unmounts everything, the deepest first, by force: for
-// reboot (vfs_unmountall).
-func (fs *VFS) UnmountAll(ctx context.Context) error {
-	first := fs.SyncAll(ctx)
-	fs.opMu.Lock()
-	defer fs.opMu.Unlock()
-	for _, m := range slices.Backward(slices.Clone(fs.mounts)) {
-		if err := fs.unmountLocked(noWait(ctx), m, true); err != nil && first == nil {
-			first = err
-		}
-	}
-	return first
 }

@@ -21,9 +21,14 @@ func (fs *VFS) InstanceDown(instance string) {
 	defer fs.mu.Unlock()
 	fs.dropTypesLocked(instance)
 	fs.deaths[instance]++
+	fs.instanceLocked(instance, true)
 	until := time.Now().Add(fs.o.RestartWait)
 	for _, m := range fs.mounts {
-		if m.instance == instance {
+		switch {
+		case m.instance != instance:
+		case m.j != nil:
+			m.j.Down()
+		default:
 			m.setBinding(nil, until)
 		}
 	}
@@ -39,24 +44,34 @@ func (fs *VFS) deathsOf(instance string) int {
 // InstanceUp says that Remount has done what can be done: mounts that are not
 // back answer EIO from now on without waiting, until another Remount.
 func (fs *VFS) InstanceUp(instance string) {
-	fs.mu.RLock()
-	defer fs.mu.RUnlock()
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	fs.instanceLocked(instance, false)
 	for _, m := range fs.mounts {
-		if m.instance == instance && m.b.Load() == nil {
+		switch {
+		case m.instance != instance:
+		case m.j != nil:
+			m.j.Fail() // unless it is back, or died again
+		case m.b.Load() == nil:
 			m.setBinding(nil, time.Time{})
 		}
 	}
 }
 
 // Remount mounts every mount of an instance again, in order, with the same
-// ids, options and places. What the file systems held in memory is gone: vnodes
+// ids, options and places. Those with a journal first: they are as they were,
+// and nobody notices. What other file systems held in memory is gone: vnodes
 // other than the roots answer ESTALE. Directories that mounts are on are made
 // again. It tries all and answers the errors joined.
 func (fs *VFS) Remount(ctx context.Context, instance string) error {
+	var errs []error
+	if err := fs.recoverAll(ctx, instance); err != nil {
+		errs = append(errs, err)
+	}
+	// Who has the lock may have waited for what is back now.
 	fs.opMu.Lock()
 	defer fs.opMu.Unlock()
 	ctx = noWait(ctx)
-	var errs []error
 	for _, m := range fs.mounts {
 		if m.instance != instance || m.b.Load() != nil {
 			continue

@@ -29,7 +29,7 @@ func (k scaleKernel) AttachFS(name string, t vfsops.FSType, c vfsops.Caps) error
 	return k.fs.AttachFS("vfs", name, t, c)
 }
 
-func (k scaleKernel) Store(abi.Fsid) modapi.Store { return nil }
+func (k scaleKernel) Store(id abi.Fsid) modapi.Store { return k.fs.Store("vfs", id) }
 
 // scaleRig makes a VFS with a tmpfs that has the options.
 func scaleRig(t *testing.T, opts map[string]string) *VFS {

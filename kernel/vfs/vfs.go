@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/rumpus-kernel/rumpus/kernel/file"
+	"github.com/rumpus-kernel/rumpus/kernel/journal"
+	"github.com/rumpus-kernel/rumpus/kernel/store"
 	"github.com/rumpus-kernel/rumpus/modapi"
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
 	"github.com/rumpus-kernel/rumpus/modapi/vfsops"
@@ -67,6 +69,24 @@ type Options struct {
 	// wait.
 	LowMemory func()
 
+	// Backing is what is below a mount with a journal and has to be committed
+	// with its checkpoints: the layers over its device. If it is a
+	// journal.Syncer, fsync and sync take a checkpoint and call that. nil, or
+	// nil answered: there is nothing.
+	Backing func(instance string, id abi.Fsid) journal.Backing
+
+	// Disk opens the block device of a mount for a file system with
+	// vfsops.CapBlock, which finds it by modapi.Kernel.Block. ENXIO, ENOTBLK,
+	// EBUSY, EROFS. nil: there are none.
+	Disk func(ctx context.Context, req DiskReq) (Disk, error)
+
+	// Poison is told of a request that killed the process of a file system
+	// twice. It must neither wait nor call the VFS.
+	Poison func(p *Poison)
+
+	Journal      journal.Limits                          // of every mount's journal
+	JournalFault func(p journal.Fault, e *journal.Entry) // for tests, see journal.Options
+
 	// Autoload is asked once for an unknown file-system type at mount.
 	Autoload func(ctx context.Context, fstype string) error
 }
@@ -98,6 +118,12 @@ type VFS struct {
 	ranks    map[string]int // of instances, in the order of their first attaching; protected by mu
 	lastFsid abi.Fsid       // protected by opMu
 	root     atomic.Pointer[Mount]
+
+	storeMu   sync.Mutex               // leaf
+	stores    map[abi.Fsid]*mountStore // protected by storeMu; of mounts that are or are being made
+	storeCnt  *store.Counters
+	instances chan struct{}   // closed when an instance goes or comes; protected by mu
+	down      map[string]bool // instances without a process; protected by mu
 
 	watchMu  sync.Mutex                // protects changes of watchers
 	watchers atomic.Pointer[[]Watcher] // nil: none
@@ -173,7 +199,8 @@ func New(o Options) *VFS {
 	if o.Evcnt == nil {
 		o.Evcnt = func(string, string) *modapi.Counter { return new(modapi.Counter) }
 	}
-	fs := &VFS{o: o, deaths: map[string]int{}, ranks: map[string]int{}}
+	fs := &VFS{o: o, deaths: map[string]int{}, ranks: map[string]int{}, down: map[string]bool{}, instances: make(chan struct{}),
+		stores: map[abi.Fsid]*mountStore{}, storeCnt: store.NewCounters(o.Evcnt)}
 	e := o.Evcnt
 	fs.cnt = counters{
 		lookups: e("vfs", "lookups"), opens: e("vfs", "opens"), mutations: e("vfs", "mutations"),
@@ -259,7 +286,7 @@ func (fs *VFS) DetachInstance(instance string) error {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	for _, m := range fs.mounts {
-		if m.instance == instance && m.b.Load() != nil {
+		if m.instance == instance && m.up() {
 			return fmt.Errorf("%s is mounted on %s: %w", m.typ, m.dir, abi.EBUSY)
 		}
 	}

@@ -450,7 +450,7 @@ func (fs *VFS) drain() {
 		if v.refs.Load() != 0 || v.hot.Swap(false) {
 			continue
 		}
-		if v.isDirty() && v.m.b.Load() != nil && v.tryHold() {
+		if v.isDirty() && v.m.up() && v.tryHold() {
 			v.mu.Lock()
 			v.writebackLocked(ctx, abi.KernelCaller)
 			v.mu.Unlock()

@@ -47,8 +47,7 @@ func (a attacher) Granted(name string) (*os.File, error) {
 	return os.Open(a.dir)
 }
 
-// Store is none: what a mount has is gone with the module.
-func (a attacher) Store(abi.Fsid) modapi.Store { return nil }
+func (a attacher) Store(id abi.Fsid) modapi.Store { return a.fs.Store("vfs", id) }
 
 // boot makes a VFS with a tmpfs at / and at /tmpfs and dir at /hostfs.
 func boot(t testing.TB, dir string) *vfs.VFS {
