@@ -419,13 +419,6 @@ var _ = group("allocate",
 		fd := p.open("p", rdwr, 0)
 		p.check("fallocate", p.s.Fallocate(fd, 0, 10), []any{abi.ESPIPE})
 	}},
-	Case{Name: "more than there is", Needs: "fallocate", Run: func(p *P) {
-		fd := p.open("f", creat|rdwr, 0o644)
-		p.write(fd, "abc")
-		p.check("fallocate", p.s.Fallocate(fd, 0, 1<<43), []any{either(abi.ENOSPC, abi.EFBIG)})
-		eq(p, "size", p.fstat(fd).Size, 3)
-		p.holds("f", "abc")
-	}},
 	Case{Name: "RLIMIT_FSIZE", Needs: "fallocate", Run: func(p *P) {
 		fd := p.open("f", creat|rdwr, 0o644)
 		p.check("setrlimit", p.s.SetFsize(1000), nil)
