@@ -33,10 +33,11 @@ var runVerb = &verb{
 	setup: func(*pflag.FlagSet) runFunc {
 		return func(ctx context.Context, c *call, _ []string) error {
 			cfg, err := c.loadConfig("")
-			if err != nil {
-				return err
+			wrong := each(err)
+			if err == nil {
+				wrong = mistakes(cfg)
 			}
-			if wrong := mistakes(cfg); len(wrong) > 0 {
+			if len(wrong) > 0 {
 				for _, err := range wrong {
 					c.fail(err)
 				}
@@ -68,6 +69,18 @@ func (c *call) loadConfig(file string) (*config.Config, error) {
 		o.Overrides[key] = val
 	}
 	return config.Load(o)
+}
+
+// each are the mistakes in an error of loadConfig.
+func each(err error) []error {
+	var all config.Errors
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &all):
+		return all.Unwrap()
+	}
+	return []error{err}
 }
 
 // mistakes are what is wrong with a configuration beyond its form: a plugin that
@@ -118,13 +131,14 @@ func (c *call) configCheck(file string) error {
 	cfg, err := c.loadConfig(file)
 	var wrong []error
 	if err != nil {
-		wrong = []error{err}
+		wrong = each(err)
 	} else {
 		wrong = mistakes(cfg)
 	}
 	if c.json {
 		type mistake struct {
 			File string `json:"file"`
+			Line int    `json:"line"` // 0 if it is not known
 			Key  string `json:"key"`
 			Msg  string `json:"msg"`
 		}
@@ -133,7 +147,7 @@ func (c *call) configCheck(file string) error {
 			m := mistake{Msg: err.Error()}
 			var ce *config.Error
 			if errors.As(err, &ce) {
-				m = mistake{ce.File, ce.Key, ce.Msg}
+				m = mistake{ce.File, ce.Line, ce.Key, ce.Msg}
 			}
 			list = append(list, m)
 		}

@@ -11,44 +11,42 @@ import (
 )
 
 // consistent checks what no single value shows.
-func (c *Config) consistent() *fault {
+func (c *Config) consistent() (faults []*fault) {
+	add := func(f *fault) { faults = append(faults, f) }
 	for _, name := range sortedKeys(c.Components) {
 		comp := c.Components[name]
 		at := []string{"components", name}
 		if comp.Class == "" {
-			return faultf(append(at, "class"), "missing (wanted vfs, net or dev, since the component is called none of these)")
+			add(faultf(append(at, "class"), "missing (wanted vfs, net or dev, since the component is called none of these)"))
 		}
 		if comp.Essential && !comp.Enabled {
-			return faultf(append(at, "enabled"), "false, but the component is essential")
+			add(faultf(append(at, "enabled"), "false, but the component is essential"))
 		}
 	}
-	if err := c.checkDevices(); err != nil {
-		return err
-	}
-	if err := c.checkFuse(); err != nil {
-		return err
-	}
-	if err := c.checkNBD(); err != nil {
-		return err
-	}
+	c.checkDevices(add)
+	c.checkFuse(add)
+	c.checkNBD(add)
 	dirs := map[string]int{}
 	for i, m := range c.Mounts {
 		at := []string{"mounts", strconv.Itoa(i)}
 		switch {
 		case m.Dir == "":
-			return faultf(append(at, "dir"), "missing (wanted an absolute path)")
+			add(faultf(append(at, "dir"), "missing (wanted an absolute path)"))
 		case m.Type == "":
-			return faultf(append(at, "type"), "missing (wanted the name of a file-system type such as tmpfs)")
+			add(faultf(append(at, "type"), "missing (wanted the name of a file-system type such as tmpfs)"))
+		}
+		if m.Dir == "" {
+			continue
 		}
 		if j, twice := dirs[m.Dir]; twice {
-			return faultf(append(at, "dir"), "%s is a mount point already (mounts/%d)", shown(m.Dir), j)
+			add(faultf(append(at, "dir"), "%s is a mount point already (mounts/%d)", shown(m.Dir), j))
 		}
 		dirs[m.Dir] = i
 		if i == 0 && m.Dir != "/" {
-			return faultf(append(at, "dir"), "got %s, the first mount must be /", got(m.Dir))
+			add(faultf(append(at, "dir"), "got %s, the first mount must be /", got(m.Dir)))
 		}
 		if m.Noauto && (i == 0 || m.Essential) {
-			return faultf(append(at, "noauto"), "true, but the mount is %s", map[bool]string{true: "the root", false: "essential"}[i == 0])
+			add(faultf(append(at, "noauto"), "true, but the mount is %s", map[bool]string{true: "the root", false: "essential"}[i == 0]))
 		}
 		if m.Instance == "" {
 			continue
@@ -56,16 +54,16 @@ func (c *Config) consistent() *fault {
 		comp, ok := c.Components[m.Instance]
 		switch {
 		case !ok:
-			return faultf(append(at, "instance"), "no component %s%s", shown(m.Instance), among(m.Instance, sortedKeys(c.Components)))
+			add(faultf(append(at, "instance"), "no component %s%s", shown(m.Instance), among(m.Instance, sortedKeys(c.Components))))
 		case comp.Class != "vfs":
-			return faultf(append(at, "instance"), "component %s is of class %s, wanted vfs", m.Instance, comp.Class)
+			add(faultf(append(at, "instance"), "component %s is of class %s, wanted vfs", m.Instance, comp.Class))
 		}
 	}
-	return nil
+	return faults
 }
 
 // checkDevices checks that each device is one thing, and has no keys of another.
-func (c *Config) checkDevices() *fault {
+func (c *Config) checkDevices(add func(*fault)) {
 	for _, name := range sortedKeys(c.Devices) {
 		d := c.Devices[name]
 		at := []string{"devices", name}
@@ -73,65 +71,66 @@ func (c *Config) checkDevices() *fault {
 		_, err := strconv.ParseUint(unit, 10, 8)
 		switch {
 		case d.Etfs != "" && d.Md != (Size{}):
-			return faultf(append(at, "md"), "the device has etfs already, and can be one of the two only")
+			add(faultf(append(at, "md"), "the device has etfs already, and can be one of the two only"))
 		case d.Etfs == "" && d.Md == (Size{}):
-			return faultf(at, "nothing that it is (wanted etfs, a disk image of the host, or md, a size)")
+			add(faultf(at, "nothing that it is (wanted etfs, a disk image of the host, or md, a size)"))
 		case d.Md != (Size{}) && (!isMd || err != nil || unit != "0" && unit[0] == '0'):
-			return faultf(at, "disks in memory are called md0 to md255")
+			add(faultf(at, "disks in memory are called md0 to md255"))
 		case d.Etfs == "" && (d.Offset != (Size{}) || d.Size != (Size{}) || d.RO || d.Nolock):
-			return faultf(at, "offset, size, ro and nolock are for etfs only")
+			add(faultf(at, "offset, size, ro and nolock are for etfs only"))
 		case d.Offset.Percent != 0:
-			return faultf(append(at, "offset"), "got a percentage, wanted bytes")
+			add(faultf(append(at, "offset"), "got a percentage, wanted bytes"))
 		case d.Size.Percent != 0:
-			return faultf(append(at, "size"), "got a percentage, wanted bytes")
+			add(faultf(append(at, "size"), "got a percentage, wanted bytes"))
 		case d.Md.Percent != 0:
-			return faultf(append(at, "md"), "got a percentage, wanted bytes")
+			add(faultf(append(at, "md"), "got a percentage, wanted bytes"))
 		case d.Offset.Bytes%512 != 0:
-			return faultf(append(at, "offset"), "got %d, wanted a multiple of 512", d.Offset.Bytes)
+			add(faultf(append(at, "offset"), "got %d, wanted a multiple of 512", d.Offset.Bytes))
 		case d.Size.Bytes%512 != 0:
-			return faultf(append(at, "size"), "got %d, wanted a multiple of 512", d.Size.Bytes)
+			add(faultf(append(at, "size"), "got %d, wanted a multiple of 512", d.Size.Bytes))
 		}
 	}
-	return nil
 }
 
 // checkFuse checks exports/fuse: each entry has a directory of its own.
-func (c *Config) checkFuse() *fault {
+func (c *Config) checkFuse(add func(*fault)) {
 	dirs := map[string]int{}
 	for i := range c.Exports.Fuse {
 		dir := c.Exports.Fuse[i].Dir
 		at := []string{"exports", "fuse", strconv.Itoa(i), "dir"}
 		if dir == "" {
-			return faultf(at, "missing (wanted a directory of the host)")
+			add(faultf(at, "missing (wanted a directory of the host)"))
+			continue
 		}
 		if j, twice := dirs[dir]; twice {
-			return faultf(at, "%s is mounted on already (exports/fuse/%d)", shown(dir), j)
+			add(faultf(at, "%s is mounted on already (exports/fuse/%d)", shown(dir), j))
 		}
 		dirs[dir] = i
 	}
-	return nil
 }
 
 // checkNBD checks exports/nbd: each entry has a device and one address, and no
 // two the same name there.
-func (c *Config) checkNBD() *fault {
+func (c *Config) checkNBD(add func(*fault)) {
 	names := map[string]int{}
 	for i := range c.Exports.NBD {
 		n := &c.Exports.NBD[i]
 		at := []string{"exports", "nbd", strconv.Itoa(i)}
 		switch {
 		case n.Device == "":
-			return faultf(append(at, "device"), "missing (wanted the name of a node of /dev)")
+			add(faultf(append(at, "device"), "missing (wanted the name of a node of /dev)"))
 		case (n.Socket == "") == (n.Listen == ""):
-			return faultf(at, "wanted socket or listen, and not both")
+			add(faultf(at, "wanted socket or listen, and not both"))
+		}
+		if n.Device == "" || (n.Socket == "") == (n.Listen == "") {
+			continue
 		}
 		key := n.Address() + "\x00" + n.ExportName()
 		if j, twice := names[key]; twice {
-			return faultf(append(at, "name"), "%s is served there already (exports/nbd/%d)", shown(n.ExportName()), j)
+			add(faultf(append(at, "name"), "%s is served there already (exports/nbd/%d)", shown(n.ExportName()), j))
 		}
 		names[key] = i
 	}
-	return nil
 }
 
 // among suggests one of names, or lists them.

@@ -29,11 +29,12 @@
 // Every layer is held against a schema derived from the structs of this
 // package before koanf merges it: unknown keys, wrong types and values out of
 // range are refused, and so is what this version of the kernel cannot honour.
-// The first thing wrong ends Load with an *Error, one line that names the
+// What is wrong is told by Load all at once (Errors), or what only the whole can
+// show once everything else is right. An *Error is one line that names the
 // source, the key and what is wrong. The merged result is decoded with
 // ErrorUnused, so that schema and structs cannot drift apart unnoticed. The
 // bytes of a file are not trusted: whatever they are, Load answers with a
-// Config or an *Error.
+// Config or *Errors.
 //
 // Load keeps nothing: a Config is plain data, safe for concurrent readers as
 // long as nobody writes to it. There are no locks in this package.

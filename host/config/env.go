@@ -37,7 +37,7 @@ func notZero(s string) any { return !strings.HasPrefix(s, "0") }
 // ours in the order of their names, so that RUMPUS_COMPONENTS comes before
 // RUMPUS_COMPONENTS__NET__ENABLED. Of a name that is there twice the last
 // counts, as in os/exec.
-func (b *builder) environment(environ []string) *Error {
+func (b *builder) environment(environ []string) {
 	env := map[string]string{}
 	for _, kv := range environ {
 		if name, v, ok := strings.Cut(kv, "="); ok && strings.HasPrefix(name, "RUMP") {
@@ -46,9 +46,7 @@ func (b *builder) environment(environ []string) *Error {
 	}
 	for _, a := range aliases {
 		if v, ok := env[a.name]; ok {
-			if e := b.set(envSource(a.name), a.path, a.value(v)); e != nil {
-				return e
-			}
+			b.set(envSource(a.name), a.path, a.value(v))
 		}
 	}
 	for _, name := range sortedKeys(env) {
@@ -60,14 +58,12 @@ func (b *builder) environment(environ []string) *Error {
 		v, err := any(env[name]), error(nil)
 		if n != nil {
 			if v, err = n.fromText(env[name], inFree); err != nil {
-				return &Error{File: envSource(name), Key: keyPath(path), Msg: err.Error()}
+				b.wrong(envSource(name), faultf(path, "%s", err))
+				continue
 			}
 		}
-		if e := b.set(envSource(name), path, v); e != nil {
-			return e
-		}
+		b.set(envSource(name), path, v)
 	}
-	return nil
 }
 
 func envSource(name string) string { return "environment " + shown(name) }

@@ -16,16 +16,46 @@ type Error struct {
 	// Key is the path of the value, parts joined by "/", list entries counted
 	// from 0; "" if it is about the whole source.
 	Key string
+	// Line is where it stands in the file, from 1; 0 if that is not known.
+	Line int
 	// Msg is one line.
 	Msg string
+
+	path []string // Key before it was made fit to be shown
 }
 
-// Error is File, Key and Msg, joined by ": ".
+// Error is File with Line, Key and Msg, as in "config.yaml:3: log/level: ...".
 func (e *Error) Error() string {
-	if e.Key == "" {
-		return e.File + ": " + e.Msg
+	head := e.File
+	if e.Line > 0 {
+		head += ":" + strconv.Itoa(e.Line)
 	}
-	return e.File + ": " + e.Key + ": " + e.Msg
+	if e.Key != "" {
+		head += ": " + e.Key
+	}
+	return head + ": " + e.Msg
+}
+
+// Errors are all mistakes of a configuration, two or more, sorted by where they
+// stand: the file's by line, then the environment's and the command line's.
+type Errors []*Error
+
+// Error has a line for each.
+func (e Errors) Error() string {
+	lines := make([]string, len(e))
+	for i, one := range e {
+		lines[i] = one.Error()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Unwrap gives each *Error.
+func (e Errors) Unwrap() []error {
+	all := make([]error, len(e))
+	for i, one := range e {
+		all[i] = one
+	}
+	return all
 }
 
 // maxShown is how much of a value or a name a message repeats, in bytes.

@@ -41,8 +41,8 @@ const DefaultFile = "config.yaml"
 // maxFile bounds a configuration file, in bytes.
 const maxFile = 1 << 20
 
-// Load builds the configuration. The error is an *Error. No file at all and an
-// empty file both mean the defaults.
+// Load builds the configuration. The error is an *Error, or Errors if more than
+// one thing is wrong. No file at all and an empty file both mean the defaults.
 func Load(opts Options) (*Config, error) {
 	if opts.Environ == nil {
 		opts.Environ = os.Environ()
@@ -51,11 +51,14 @@ func Load(opts Options) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, e := build(name, data, opts.Environ, opts.Overrides)
-	if e != nil {
-		return nil, e
+	c, errs := buildAll(name, data, opts.Environ, opts.Overrides)
+	switch len(errs) {
+	case 0:
+		return c, nil
+	case 1:
+		return nil, errs[0]
 	}
-	return c, nil
+	return nil, errs
 }
 
 // Default is the configuration without a file, an environment or overrides.
@@ -131,32 +134,57 @@ type builder struct {
 	name string
 	// origin says which source set a place last.
 	origin map[string]string
+	// errs is what is wrong so far.
+	errs Errors
 }
 
-// build makes a configuration of the bytes of a file and the other layers.
+// build is buildAll with the first mistake only.
 func build(name string, data []byte, environ []string, overrides map[string]any) (*Config, *Error) {
-	b := &builder{k: koanf.New("/"), name: name, origin: map[string]string{}}
-	if e := b.set(BuiltIn, nil, defaults()); e != nil {
-		return nil, e
+	c, errs := buildAll(name, data, environ, overrides)
+	if len(errs) > 0 {
+		return nil, errs[0]
 	}
+	return c, nil
+}
+
+// buildAll makes a configuration of the bytes of a file and the other layers, or
+// says all that is wrong with it. What only the whole can show is looked for
+// when everything else is right, so that one mistake is not told twice.
+func buildAll(name string, data []byte, environ []string, overrides map[string]any) (*Config, Errors) {
+	b := &builder{k: koanf.New("/"), name: name, origin: map[string]string{}}
+	b.set(BuiltIn, nil, defaults())
 	root, err := parseYAML(data)
 	if err != nil {
-		return nil, &Error{File: name, Msg: err.Error()}
+		line, msg := splitLine(err)
+		b.errs = append(b.errs, &Error{File: name, Line: line, Msg: msg})
+	} else if root != nil {
+		b.set(name, nil, root)
 	}
-	if root != nil {
-		if e := b.set(name, nil, root); e != nil {
-			return nil, e
-		}
-	}
-	if e := b.environment(environ); e != nil {
-		return nil, e
-	}
+	b.environment(environ)
 	for _, key := range sortedKeys(overrides) {
-		if e := b.override(key, overrides[key]); e != nil {
-			return nil, e
-		}
+		b.override(key, overrides[key])
 	}
-	return b.finish()
+	var c *Config
+	if len(b.errs) == 0 {
+		c = b.finish()
+	}
+	if len(b.errs) == 0 {
+		return c, nil
+	}
+	b.locate(data)
+	return nil, b.errs
+}
+
+// wrong notes mistakes of a source.
+func (b *builder) wrong(source string, faults ...*fault) {
+	for _, f := range faults {
+		b.errs = append(b.errs, &Error{File: source, Key: keyPath(f.path), Msg: f.msg, path: f.path})
+	}
+}
+
+// whole notes a mistake that is not about one key.
+func (b *builder) whole(source string, err error) {
+	b.errs = append(b.errs, &Error{File: source, Msg: oneLine(err.Error())})
 }
 
 // at is the schema at path, or nil; inFree says that path is a name in a free
@@ -181,22 +209,21 @@ func at(path []string) (n *node, inFree bool) {
 	return n, false
 }
 
-// set puts one layer, or one value of it, on top of what is there.
-func (b *builder) set(source string, path []string, v any) *Error {
+// set puts one layer, or one value of it, on top of what is there, as far as it
+// is right.
+func (b *builder) set(source string, path []string, v any) {
 	// The value is wrapped in its path and checked from the top, so that the
 	// names on the way are checked too.
 	for i := len(path) - 1; i >= 0; i-- {
 		v = map[string]any{path[i]: v}
 	}
-	out, f := schema.check(nil, v, func(p []string) {
+	c := &checker{seen: func(p []string) {
 		if len(p) >= len(path) {
 			b.origin[strings.Join(p, "/")] = source
 		}
-	})
-	if f != nil {
-		return &Error{File: source, Key: keyPath(f.path), Msg: f.msg}
-	}
-	m := out.(map[string]any)
+	}}
+	m := schema.check(nil, v, c).(map[string]any)
+	b.wrong(source, c.faults...)
 	if len(path) <= 1 {
 		for key := range m {
 			if replaced[key] {
@@ -205,9 +232,8 @@ func (b *builder) set(source string, path []string, v any) *Error {
 		}
 	}
 	if err := b.k.Load(confmap.Provider(m, ""), nil); err != nil {
-		return &Error{File: source, Msg: oneLine(err.Error())}
+		b.whole(source, err)
 	}
-	return nil
 }
 
 // section is the mapping at key as the layers so far have made it.
@@ -217,35 +243,40 @@ func (b *builder) section(key string) map[string]any {
 }
 
 // override applies one of Options.Overrides.
-func (b *builder) override(key string, v any) *Error {
+func (b *builder) override(key string, v any) {
 	const source = "--set"
 	path := strings.Split(key, "/")
 	n, inFree := at(path)
 	if s, ok := v.(string); ok && n != nil {
 		var err error
 		if v, err = n.fromText(s, inFree); err != nil {
-			return &Error{File: source, Key: keyPath(path), Msg: err.Error()}
+			b.wrong(source, faultf(path, "%s", err))
+			return
 		}
 	}
-	return b.set(source, path, v)
+	b.set(source, path, v)
 }
 
 // finish puts the defaults of components under what has been said about them,
 // decodes, and checks what only the whole can show.
-func (b *builder) finish() (*Config, *Error) {
+func (b *builder) finish() *Config {
 	k := koanf.New("/")
 	for _, name := range sortedKeys(b.section("components")) {
-		out, f := schema.fields["components"].elem.check(nil, componentDefaults(name), func([]string) {})
-		if f != nil {
-			return nil, &Error{File: b.name, Key: keyPath([]string{"components", name}), Msg: f.msg}
+		c := &checker{seen: func([]string) {}}
+		out := schema.fields["components"].elem.check(nil, componentDefaults(name), c)
+		for _, f := range c.faults {
+			b.wrong(b.name, &fault{[]string{"components", name}, f.msg})
+			return nil
 		}
 		m := map[string]any{"components": map[string]any{name: out}}
 		if err := k.Load(confmap.Provider(m, ""), nil); err != nil {
-			return nil, &Error{File: b.name, Msg: oneLine(err.Error())}
+			b.whole(b.name, err)
+			return nil
 		}
 	}
 	if err := k.Load(confmap.Provider(b.k.Raw(), ""), nil); err != nil {
-		return nil, &Error{File: b.name, Msg: oneLine(err.Error())}
+		b.whole(b.name, err)
+		return nil
 	}
 	c := &Config{Source: b.name}
 	err := k.UnmarshalWithConf("", c, koanf.UnmarshalConf{
@@ -253,13 +284,14 @@ func (b *builder) finish() (*Config, *Error) {
 		DecoderConfig: &mapstructure.DecoderConfig{ErrorUnused: true},
 	})
 	if err != nil {
-		return nil, &Error{File: b.name, Msg: oneLine(err.Error())}
+		b.whole(b.name, err)
+		return nil
 	}
 	c.complete()
-	if f := c.consistent(); f != nil {
-		return nil, &Error{File: b.sourceOf(f.path), Key: keyPath(f.path), Msg: f.msg}
+	for _, f := range c.consistent() {
+		b.wrong(b.sourceOf(f.path), f)
 	}
-	return c, nil
+	return c
 }
 
 // sourceOf is who set path last, or else something below it, or else the

@@ -124,57 +124,83 @@ func faultf(path []string, format string, args ...any) *fault {
 	return &fault{slices.Clone(path), fmt.Sprintf(format, args...)}
 }
 
+// maxFaults bounds how many mistakes of one source are told.
+const maxFaults = 50
+
+// checker holds a value against the schema and collects what does not fit.
+type checker struct {
+	seen   func(path []string) // called for every place that the value sets
+	faults []*fault
+}
+
+// add notes a mistake and reports whether there was none.
+func (c *checker) add(f *fault) bool {
+	if f != nil && len(c.faults) < maxFaults {
+		c.faults = append(c.faults, f)
+	}
+	return f == nil
+}
+
 // check holds v, found at path, against the schema. It gives v back with each
-// leaf in its field's type and each mapping as map[string]any, and calls seen
-// for every place that v sets.
+// leaf in its field's type and each mapping as map[string]any, without what does
+// not fit.
 //
 // Nothing at all stands for an empty section, map or list, so that one whose
 // lines are all commented out does not get in the way.
-func (n *node) check(path []string, v any, seen func(path []string)) (any, *fault) {
-	seen(path)
+func (n *node) check(path []string, v any, c *checker) any {
+	c.seen(path)
 	switch n.kind {
 	case leaf:
-		return n.checkLeaf(path, v)
+		out, f := n.checkLeaf(path, v)
+		if !c.add(f) {
+			return nil
+		}
+		return out
 	case listOf:
-		return n.checkList(path, v, seen)
+		return n.checkList(path, v, c)
 	}
+	out := map[string]any{}
 	m, f := stringKeys(path, v)
-	if f != nil {
-		return nil, f
+	if !c.add(f) {
+		return out
 	}
-	out := make(map[string]any, len(m))
 	limit := maxFree
 	if n.kind == mapOf {
 		limit = maxComponents
 	}
 	if n.kind != section && len(m) > limit {
-		return nil, faultf(path, "%d entries, at most %d are allowed", len(m), limit)
+		c.add(faultf(path, "%d entries, at most %d are allowed", len(m), limit))
+		return out
 	}
 	for _, k := range sortedKeys(m) {
 		at := append(slices.Clip(path), k)
+		var sub any
 		switch n.kind {
 		case section:
-			sub := n.fields[k]
-			if sub == nil {
-				return nil, faultf(at, "%s", unknown(k, n.names, paths))
+			field := n.fields[k]
+			if field == nil {
+				c.add(faultf(at, "%s", unknown(k, n.names, paths)))
+				continue
 			}
-			out[k], f = sub.check(at, m[k], seen)
+			sub = field.check(at, m[k], c)
 		default:
 			if err := n.keyRule(k); err != nil {
-				return nil, faultf(at, "%v", err)
+				c.add(faultf(at, "%v", err))
+				continue
 			}
 			if n.kind == mapOf {
-				out[k], f = n.elem.check(at, m[k], seen)
+				sub = n.elem.check(at, m[k], c)
 			} else {
-				seen(at)
-				out[k], f = n.checkFree(at, m[k], 0)
+				c.seen(at)
+				sub, f = n.checkFree(at, m[k], 0)
+				c.add(f)
 			}
 		}
-		if f != nil {
-			return nil, f
+		if sub != nil {
+			out[k] = sub
 		}
 	}
-	return out, nil
+	return out
 }
 
 func (n *node) checkLeaf(path []string, v any) (any, *fault) {
@@ -195,27 +221,26 @@ func (n *node) checkLeaf(path []string, v any) (any, *fault) {
 	return nil, faultf(path, "got %s, %v", got(v), err)
 }
 
-func (n *node) checkList(path []string, v any, seen func([]string)) (any, *fault) {
+func (n *node) checkList(path []string, v any, c *checker) any {
 	if v == nil {
-		return []any{}, nil
+		return []any{}
 	}
 	l, ok := v.([]any)
 	if !ok {
-		return nil, faultf(path, "got %s, wanted a list", got(v))
+		c.add(faultf(path, "got %s, wanted a list", got(v)))
+		return nil
 	}
 	if n.rule != nil {
 		if _, err := n.rule(l); err != nil {
-			return nil, faultf(path, "%v", err)
+			c.add(faultf(path, "%v", err))
+			return nil
 		}
 	}
 	out := make([]any, len(l))
 	for i, e := range l {
-		var f *fault
-		if out[i], f = n.elem.check(append(slices.Clip(path), strconv.Itoa(i)), e, seen); f != nil {
-			return nil, f
-		}
+		out[i] = n.elem.check(append(slices.Clip(path), strconv.Itoa(i)), e, c)
 	}
-	return out, nil
+	return out
 }
 
 // checkFree accepts what a free map may hold: scalars, and with nested also

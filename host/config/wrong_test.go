@@ -1,8 +1,10 @@
 package config
 
 import (
+	"errors"
 	"flag"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -81,12 +83,12 @@ func TestLimits(t *testing.T) {
 		{"server: {socket: /" + many("x", 107) + "}", "server/socket: the path has 108 bytes, a socket's has at most 107"},
 		{"mounts: [{type: x, dir: /" + many("x", 1023) + "}]", `mounts/0/dir: got "/` + many("x", 63) + `...", wanted at most 1023 bytes`},
 		{"components: {vfs: {props: {" + many("x", 256) + ": 1}}}", "components/vfs/props/" + many("x", 64) + "...: bad name (wanted 1 to 255 bytes)"},
-		{"? " + many("[", 20000) + many("]", 20000) + "\n: 1", "line 1: exceeded max depth of 10000"},
+		{"? " + many("[", 20000) + many("]", 20000) + "\n: 1", "exceeded max depth of 10000"},
 		{"a: &a [1,1,1,1,1,1,1,1,1]\n" + many("b#: &b# [*a,*a,*a,*a,*a,*a,*a,*a,*a]\n", 1), "a: unknown key (there are components, devices, exports, interfaces, kernel, log, mounts, server)"},
 	} {
 		_, e := build("config.yaml", []byte(c.text), nil, nil)
-		if e == nil || e.Error() != "config.yaml: "+c.want {
-			t.Errorf("%.60q:\ngot  %v\nwant config.yaml: %s", c.text, e, c.want)
+		if e == nil || e.Line == 0 || e.Error() != "config.yaml:"+strconv.Itoa(e.Line)+": "+c.want {
+			t.Errorf("%.60q:\ngot  %v\nwant config.yaml:LINE: %s", c.text, e, c.want)
 		}
 	}
 	for _, v := range []any{[]string{"a"}, struct{}{}, func() {}, map[any]any{1.5: 2}} {
@@ -170,5 +172,100 @@ func usable(t *testing.T, data []byte, environ []string) {
 	}
 	if c.Kernel.Sysctl == nil || c.Server.Clients < 1 || c.Log.Level == "" {
 		t.Fatalf("got %+v", c)
+	}
+}
+
+// TestAllMistakes: Load tells everything that is wrong, the file's by line, then
+// what came from elsewhere.
+func TestAllMistakes(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "c.yaml")
+	for _, tc := range []struct{ text, want string }{
+		{`log: {level: loud}
+components:
+  vfs: {enabeld: true}
+  BAD: {}
+  net:
+    restart:
+      budget: lots
+mounts:
+  - dir: /
+    type: tmpfs
+  - dir: relative
+    type: "no such"
+    colour: red
+kernel:
+  ncpu: 0
+`, `F:1: log/level: got "loud", wanted
+F:3: components/vfs/enabeld: unknown key
+F:4: components/BAD: bad component name
+F:7: components/net/restart/budget: got "lots"
+F:11: mounts/1/dir: got "relative", wanted an absolute path
+F:12: mounts/1/type: got "no such"
+F:13: mounts/1/colour: unknown key
+F:15: kernel/ncpu: got the number 0
+environment RUMPUS_SERVER__CLIENTS: server/clients: 
+--set: log/json: `},
+		// What only the whole shows, when the rest is right.
+		{`components:
+  vfs: {}
+  strange: {plugin: vfs}
+  dev: {}
+mounts:
+  - {dir: /, type: tmpfs, noauto: true}
+  - {dir: /a, type: tmpfs, instance: nobody}
+  - {dir: /b, type: tmpfs, instance: dev}
+  - {dir: /b, type: tmpfs}
+  - {dir: /c}
+  - {dir: /d, type: tmpfs, essential: true, noauto: true}
+devices:
+  disk0: {}
+exports: {fuse: [{dir: /x}, {dir: /x}]}
+`, `F:3: components/strange/class: missing
+F:6: mounts/0/noauto: true, but the mount is the root
+F:7: mounts/1/instance: no component nobody (there are dev, strange, vfs)
+F:8: mounts/2/instance: component dev is of class dev, wanted vfs
+F:9: mounts/3/dir: /b is a mount point already (mounts/2)
+F:10: mounts/4/type: missing
+F:11: mounts/5/noauto: true, but the mount is essential
+F:13: devices/disk0: nothing that it is
+F:14: exports/fuse/1/dir: /x is mounted on already`},
+		{"a: [\nb: {\n", "F:2: "},
+	} {
+		if err := os.WriteFile(file, []byte(tc.text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		o := Options{Path: file, Environ: []string{}}
+		if strings.Contains(tc.want, "--set") {
+			o.Environ, o.Overrides = []string{"RUMPUS_SERVER__CLIENTS=0"}, map[string]any{"log/json": "perhaps"}
+		}
+		_, err := Load(o)
+		var e *Error
+		if !errors.As(err, &e) || e.File != file {
+			t.Errorf("no *Error of the file: %v", err)
+			continue
+		}
+		got, want := strings.Split(err.Error(), "\n"), strings.Split(tc.want, "\n")
+		for i := range max(len(got), len(want)) {
+			if i >= len(got) || i >= len(want) || !strings.HasPrefix(strings.ReplaceAll(got[i], file, "F"), want[i]) {
+				t.Errorf("wanted\n%s\ngot\n%v", tc.want, err)
+				break
+			}
+		}
+	}
+}
+
+// TestManyMistakes: a file of nothing but mistakes is not told to its end.
+func TestManyMistakes(t *testing.T) {
+	_, errs := buildAll("c.yaml", []byte(strings.Repeat("- 1\n", 10)), nil, nil)
+	if len(errs) != 1 {
+		t.Errorf("%v", errs)
+	}
+	var b strings.Builder
+	for i := range 1000 {
+		b.WriteString("key" + strconv.Itoa(i) + ": 1\n")
+	}
+	if _, errs = buildAll("c.yaml", []byte(b.String()), nil, nil); len(errs) != maxFaults || errs[0].Line == 0 {
+		t.Errorf("%d mistakes", len(errs))
 	}
 }
