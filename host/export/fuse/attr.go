@@ -111,6 +111,20 @@ func (s *Server) chown(r *request, v *vfs.Vnode, in *fuse.SetAttrInCommon) error
 	return nil
 }
 
+// hasSetid reports whether a file runs as somebody else.
+func hasSetid(r *request, v *vfs.Vnode) bool {
+	st, err := v.Stat(r)
+	return err == nil && st.Mode&(abi.S_ISUID|abi.S_ISGID) != 0
+}
+
+// lostSetid is for a write or an open that takes these bits away, whose answer
+// has no place for the mode: Linux has to ask for it. (It does so without any
+// lock, so that it can be told while it waits for us.)
+func (s *Server) lostSetid(r *request, v *vfs.Vnode) {
+	dropSetid(r, v) // the data is there, whatever becomes of that
+	s.srv.InodeNotify(r.h.NodeId, -1, 0)
+}
+
 // dropSetid takes the bits away that run a file as somebody else.
 func dropSetid(r *request, v *vfs.Vnode) error {
 	st, err := v.Stat(r)

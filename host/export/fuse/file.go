@@ -58,6 +58,7 @@ func (s *Server) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut
 			return abi.EOPNOTSUPP
 		}
 		fl := int(in.Flags)
+		setid := fl&unix.O_TRUNC != 0 && in.Mode&fuse.OPEN_KILL_SUIDGID != 0 && hasSetid(r, v)
 		var f *file.File
 		var who *abi.Caller
 		err := r.as(func(c *abi.Caller) (err error) {
@@ -75,6 +76,9 @@ func (s *Server) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut
 		})
 		if err != nil {
 			return err
+		}
+		if setid {
+			s.lostSetid(r, v)
 		}
 		s.opened(v, f, who, out)
 		return nil
@@ -144,6 +148,7 @@ func (s *Server) Release(_ <-chan struct{}, in *fuse.ReleaseIn) {
 	delete(s.files, in.Fh)
 	s.mu.Unlock()
 	if f != nil {
+		s.released(f, in.Fh, in.NodeId)
 		f.f.Release(vfs.WithOrigin(context.Background(), s))
 	}
 }
@@ -192,6 +197,7 @@ func (s *Server) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (u
 	if in.WriteFlags&fuse.WRITE_CACHE != 0 {
 		c = superuser // pages of a mapping: nobody's in particular
 	}
+	setid := in.WriteFlags&fuse.WRITE_KILL_SUIDGID != 0 && hasSetid(r, f.v)
 	done := 0
 	for {
 		n, at, err := s.vfs.Pwrite(r, c, f.f, data[done:], int64(in.Offset)+int64(done), app)
@@ -207,8 +213,8 @@ func (s *Server) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (u
 			break
 		}
 	}
-	if in.WriteFlags&fuse.WRITE_KILL_SUIDGID != 0 {
-		dropSetid(r, f.v) // the data is there, whatever becomes of that
+	if setid {
+		s.lostSetid(r, f.v)
 	}
 	return uint32(done), fuse.OK
 }
@@ -240,9 +246,32 @@ func (s *Server) Lseek(cancel <-chan struct{}, in *fuse.LseekIn, out *fuse.Lseek
 	return status(err)
 }
 
-// Fallocate is FALLOCATE, which the kernel has no call for: the C library
-// writes zeroes in its place.
-func (s *Server) Fallocate(<-chan struct{}, *fuse.FallocateIn) fuse.Status { return fuse.ENOTSUP }
+// Fallocate is FALLOCATE: space for a range, or a hole in its place. EOPNOTSUPP
+// for space behind an end that is to stay, and for what else Linux has; the C
+// library writes zeroes in the place of the first.
+func (s *Server) Fallocate(cancel <-chan struct{}, in *fuse.FallocateIn) fuse.Status {
+	f := s.file(in.Fh)
+	if f == nil {
+		return fuse.EBADF
+	}
+	if in.Offset > math.MaxInt64 || in.Length > math.MaxInt64-in.Offset {
+		return fuse.Status(unix.EFBIG)
+	}
+	r := &request{s: s, cancel: cancel, h: &in.InHeader}
+	punch := false
+	switch in.Mode {
+	case 0:
+	case unix.FALLOC_FL_PUNCH_HOLE | unix.FALLOC_FL_KEEP_SIZE:
+		punch = true
+	case unix.FALLOC_FL_KEEP_SIZE:
+		if st, err := f.v.Stat(r); err != nil || in.Offset+in.Length > uint64(st.Size) {
+			return fuse.ENOTSUP
+		}
+	default:
+		return fuse.ENOTSUP
+	}
+	return status(s.vfs.Fallocate(r, f.c, f.f, int64(in.Offset), int64(in.Length), punch))
+}
 
 // CopyFileRange is COPY_FILE_RANGE, which Linux does by reading and writing
 // where it is refused.

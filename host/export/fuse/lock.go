@@ -13,9 +13,9 @@ import (
 // of 64 bits. In the kernel the owner of a lock is a process id, so each owner
 // gets one that no process of the kernel has, as long as it has locks.
 type lockOwner struct {
-	pid   int32           // in the kernel
-	linux uint32          // the process that took the first lock
-	files map[uint64]bool // nodes on which it may have locks
+	pid   int32             // in the kernel
+	linux uint32            // the process that took the first lock
+	files map[uint64]uint64 // nodes on which it may have locks: the open file of the last
 }
 
 // firstPid is above all process ids of the kernel.
@@ -23,7 +23,7 @@ const firstPid = 1 << 30
 
 // owner is who an owner of Linux's is in the kernel, made if node is not 0,
 // where it is about to take a lock.
-func (s *Server) owner(id uint64, pid uint32, node uint64) int32 {
+func (s *Server) owner(id uint64, pid uint32, node, fh uint64) int32 {
 	s.lmu.Lock()
 	defer s.lmu.Unlock()
 	o := s.owners[id]
@@ -36,11 +36,11 @@ func (s *Server) owner(id uint64, pid uint32, node uint64) int32 {
 				s.lastPid = firstPid - 1
 			}
 		}
-		o = &lockOwner{pid: s.lastPid, linux: pid, files: map[uint64]bool{}}
+		o = &lockOwner{pid: s.lastPid, linux: pid, files: map[uint64]uint64{}}
 		s.owners[id], s.byPid[o.pid] = o, o
 	}
 	if node != 0 {
-		o.files[node] = true
+		o.files[node] = fh
 	}
 	return o.pid
 }
@@ -54,6 +54,29 @@ func (s *Server) disown(id, node uint64) {
 			delete(s.owners, id)
 			delete(s.byPid, o.pid)
 		}
+	}
+}
+
+// released has those locks go that were taken through an open file and are still
+// there when it is closed for the last time: a process's went with its own
+// close (Flush), so they are the open file's own (F_OFD_SETLK), of whose end
+// Linux says nothing else.
+func (s *Server) released(f *openFile, fh, node uint64) {
+	var pids []int32
+	s.lmu.Lock()
+	for id, o := range s.owners {
+		if at, ok := o.files[node]; !ok || at != fh {
+			continue
+		}
+		pids = append(pids, o.pid)
+		if delete(o.files, node); len(o.files) == 0 {
+			delete(s.owners, id)
+			delete(s.byPid, o.pid)
+		}
+	}
+	s.lmu.Unlock()
+	for _, pid := range pids {
+		s.vfs.UnlockClosed(pid, f.f)
 	}
 }
 
@@ -81,7 +104,7 @@ func (s *Server) GetLk(cancel <-chan struct{}, in *fuse.LkIn, out *fuse.LkOut) f
 		return status(err)
 	}
 	r := &request{s: s, cancel: cancel, h: &in.InHeader}
-	c := &abi.Caller{Cred: f.c.Cred, Pid: s.owner(in.Owner, in.Pid, 0), Lid: 1}
+	c := &abi.Caller{Cred: f.c.Cred, Pid: s.owner(in.Owner, in.Pid, 0, 0), Lid: 1}
 	if c.Pid == 0 {
 		c.Pid = -1 // nobody: every lock is in its way
 	}
@@ -132,11 +155,11 @@ func (s *Server) setlk(cancel <-chan struct{}, in *fuse.LkIn, wait bool) fuse.St
 	}
 	c := &abi.Caller{Cred: f.c.Cred, Lid: 1}
 	if fl.Type == abi.F_UNLCK {
-		if c.Pid = s.owner(in.Owner, in.Pid, 0); c.Pid == 0 {
+		if c.Pid = s.owner(in.Owner, in.Pid, 0, 0); c.Pid == 0 {
 			return fuse.OK // it has none
 		}
 	} else {
-		c.Pid = s.owner(in.Owner, in.Pid, in.NodeId)
+		c.Pid = s.owner(in.Owner, in.Pid, in.NodeId, in.Fh)
 	}
 	cmd := abi.F_SETLK
 	if wait {
@@ -152,7 +175,7 @@ func (s *Server) Flush(_ <-chan struct{}, in *fuse.FlushIn) fuse.Status {
 	if f == nil {
 		return fuse.EBADF
 	}
-	if pid := s.owner(in.LockOwner, 0, 0); pid != 0 {
+	if pid := s.owner(in.LockOwner, 0, 0, 0); pid != 0 {
 		s.vfs.UnlockClosed(pid, f.f)
 		s.disown(in.LockOwner, in.NodeId)
 	}
