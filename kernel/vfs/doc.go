@@ -53,6 +53,14 @@
 // takes some himself. When pages run out, clean pages go first, then listings,
 // then dirty pages; pages of CapKpages are never taken, the writer gets ENOSPC.
 //
+// # POSIX
+//
+// Package posixtest judges all of it, together with two file systems of Linux's;
+// what NetBSD and Linux do differently is listed there. Space for a range of a
+// file, and holes in its place, are Fallocate's: pages of a file of CapKpages,
+// else the file system's Fallocater. A directory that was removed while somebody
+// has it open has no names but ".".
+//
 // # Layers
 //
 // A nullfs shows a directory of another mount: its vnodes stand for lower ones

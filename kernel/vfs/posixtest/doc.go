@@ -41,9 +41,9 @@
 // go test writes it anew.
 //
 //	group                 cases  Linux tmpfs  ext4  in-proc  nocache  stream  ring  nullfs  hostfs  FUSE
-//	allocate                 13           13    13       13       13      13    13      13      12     0
+//	allocate                 12           12    12       12       12      12    12      12      11    12
 //	at                       25           25    25       25       25      25    25      25      25    25
-//	chmod and chown          16           16    16       16       16      16    16      16      15    15
+//	chmod and chown          16           16    16       16       16      16    16      16      15    16
 //	fifo                     14           14    14       14       14      14    14      14      14    14
 //	flock                     5            5     5        5        5       5     5       5       5     5
 //	getdents                 13           13    13       13       13      13    13      13      13    13
@@ -63,7 +63,7 @@
 //	times                    47           47    47       47       47      47    47      47      47    47
 //	unlink                    8            8     8        8        8       8     8       8       8     8
 //	xattr                    11           11    11       11       11      11    11      11      11    11
-//	all                     386          385   379      386      385     385   385     379     375   365
+//	all                     385          384   378      385      384     384   384     378     374   378
 //
 // # Others
 //
