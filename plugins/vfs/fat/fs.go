@@ -199,11 +199,15 @@ func (f *FS) Unmount(ctx context.Context) error {
 	return err
 }
 
-// Sync gives the device everything; that it is durable is the kernel's business.
+// Sync gives the device everything and has it make that durable. A mount with a
+// journal is not asked: the kernel takes a checkpoint and writes that out.
 func (f *FS) Sync(ctx context.Context, _ abi.Handle, _ bool) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.flush(ctx)
+	if err := f.flush(ctx); err != nil || f.geom.Ops&devops.BFlush == 0 {
+		return err
+	}
+	return f.dev.Strategy(ctx, &devops.Buf{Flags: devops.BFlush})
 }
 
 // flush writes what is here only to the device.
