@@ -73,9 +73,12 @@ func TestProbe(t *testing.T) {
 	if after, ok := l.CPU(); !ok || after <= before {
 		t.Errorf("processor time %v, then %v", before, after)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-	p.Life(ctx, []byte("signal 19")) // SIGSTOP: it may answer or not
-	cancel()
+	ctx, cancel := context.WithCancel(t.Context())
+	said := make(chan struct{})
+	go func() {
+		defer close(said)
+		p.Life(ctx, []byte("signal 19")) // SIGSTOP: it may answer or not
+	}()
 	for end := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) {
 		if st, _ := l.State(); st == 'T' {
 			break
@@ -84,6 +87,8 @@ func TestProbe(t *testing.T) {
 			t.Fatal("it is not seen to be stopped")
 		}
 	}
+	cancel()
+	<-said
 	p.Kill()
 	<-p.Dead()
 	_, ok1 := l.CPU()
