@@ -1,6 +1,7 @@
 package run
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -71,6 +72,9 @@ func inFuse(t *testing.T, f func(t *testing.T, w *fuseWorld)) {
 		if fi, err := os.Stat("/dev/fuse"); err != nil || fi.Mode().Perm()&0o006 != 0o006 {
 			t.Skip("/dev/fuse is root's alone")
 		}
+		if b, err := os.ReadFile("/proc/self/status"); err != nil || !strings.Contains(string(b), "\nNoNewPrivs:\t0\n") {
+			t.Skip("set-id programs get no privileges here")
+		}
 		uid := uint32(os.Geteuid())
 		if uid == 0 {
 			uid = fuseUser
@@ -127,7 +131,9 @@ func (w *fuseWorld) export(more string) string {
 
 // sh runs a script as the user.
 func (w *fuseWorld) sh(script string) (string, error) {
-	c := exec.CommandContext(limited(w.t), "sh", "-c", script)
+	ctx, cancel := context.WithTimeout(context.Background(), bootTime)
+	defer cancel()
+	c := exec.CommandContext(ctx, "sh", "-c", script)
 	c.Dir = "/"
 	c.Env = []string{"PATH=" + os.Getenv("PATH"), "D=" + w.dir}
 	w.as(c)
@@ -306,7 +312,7 @@ func TestFuseComponentKilled(t *testing.T) {
 		h := w.boot(w.export(""))
 		c := h.client()
 		stop := filepath.Join(w.work, "stop")
-		worker := exec.CommandContext(limited(t), "sh", "-c", `n=0; while test ! -e $STOP; do mkdir $D/d$n 2>/dev/null; echo $n >$D/d$n/f 2>/dev/null; cat $D/d$n/f >/dev/null 2>&1; ls $D >/dev/null 2>&1; n=$((n+1)); done; echo $n`)
+		worker := exec.Command("sh", "-c", `n=0; while test ! -e $STOP; do mkdir $D/d$n 2>/dev/null; echo $n >$D/d$n/f 2>/dev/null; cat $D/d$n/f >/dev/null 2>&1; ls $D >/dev/null 2>&1; n=$((n+1)); done; echo $n`)
 		worker.Env = []string{"PATH=" + os.Getenv("PATH"), "D=" + w.dir, "STOP=" + stop}
 		w.as(worker)
 		out := newBuffer()
@@ -314,6 +320,7 @@ func TestFuseComponentKilled(t *testing.T) {
 		if err := worker.Start(); err != nil {
 			t.Fatal(err)
 		}
+		defer worker.Process.Kill()
 		for range 3 {
 			was := c.row("vfs")
 			kill(t, was.Pid, syscall.SIGKILL)

@@ -22,7 +22,8 @@
 // # Who may what
 //
 // Linux checks permissions itself by the attributes we answer
-// (default_permissions), and the kernel checks them again, as the program that
+// (default_permissions, without which names that it has kept would be everybody's),
+// and the kernel checks them again, as the program that
 // asks: its ids and, where it is refused without them, its groups. A host that
 // an ordinary user runs makes him the super-user inside: there his ids and 0
 // change places. A new file gets its directory's group, as BSD has it.
@@ -38,14 +39,48 @@
 // we for it: what one mount changes, another mount learns of a little later.
 // Access times that reads of kept pages do not bring about are missing.
 //
+// What is written goes to the kernel at once (no writeback cache): its clients
+// would not see it, and size and times would be Linux's. Listings are not kept
+// by Linux (FOPEN_CACHE_DIR) but here, and cost a request: an answer under way
+// while a name goes would be kept past the change. Every close is told (FLUSH),
+// since record locks go with it.
+//
+// There is no passthrough of hostfs's files. Linux takes a descriptor for that,
+// which the component has and no message can carry; the host would hand Linux
+// whatever a component says is the file, and reads and writes would pass by who
+// may write how much, by ids that are mapped, by kqueue and by a forced unmount.
+//
+// # Waiting
+//
+// Requests about files do not end by a signal, as programs expect: a component
+// that dies answers within its restart-wait. Only who waits for a lock can be
+// interrupted and killed.
+//
 // Fifos, sockets and devices are names here, and Linux's own when they are
 // opened (devices: not at all, nodev). flock(2) and fcntl(2) exclude each other
-// as in NetBSD.
+// as in NetBSD; locks of open files (F_OFD_SETLK) are fcntl's with an owner of
+// their own. O_TMPFILE is EOPNOTSUPP, copy_file_range(2) is reads and writes.
+//
+// # Who mounts
+//
+// Root by mount(2), with allow_other. An ordinary user by fusermount3, which
+// hands over the descriptor; allow_other only where /etc/fuse.conf says
+// user_allow_other. Refusals say what to do.
 //
 // # The end
 //
-// Close unmounts; what is still open then answers ENOTCONN. A host that was
-// killed leaves a dead mount: the next Mount on the directory takes it away.
+// Close unmounts. A mount in use is written back, taken away from its users
+// (lazily, which the log says), and what is still open then answers ENOTCONN. A
+// host that was killed leaves a dead mount: the next Mount on the directory takes
+// it away. It asks by statfs(2): what stat(2) says, Linux may have kept.
+//
+// # What it costs
+//
+// A request is a change of threads, there and back, about 10 us where a processor
+// is idle, and tens where none is; what Linux has kept costs none. host/bench
+// has the rows, beside those of go-fuse's own example. Spinning for the next
+// request was tried (own readers on a clone of the descriptor): on two processors
+// that have something else to do it doubled the processor's time for nothing.
 //
 // # Locks
 //

@@ -47,7 +47,7 @@ func canMount(t testing.TB) {
 func newRig(t *testing.T, o Options) *rig {
 	t.Helper()
 	canMount(t)
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	t.Cleanup(cancel)
 	k := kernel.New(kernel.Options{Modules: []modapi.Module{tmpfs.New()}})
 	if err := k.Boot(ctx); err != nil {
@@ -117,7 +117,7 @@ func (r *rig) ok(err error) {
 // one processor nobody would answer it.
 func (r *rig) run(name string, args ...string) string {
 	r.t.Helper()
-	ctx, cancel := context.WithTimeout(r.ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(r.ctx, 3*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "/bin/sh", append([]string{"-c", `cd "$0" && exec "$@"`, r.dir, name}, args...)...)
 	cmd.WaitDelay = 5 * time.Second
