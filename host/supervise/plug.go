@@ -30,8 +30,9 @@ type plug struct {
 	path  string
 	ooms  uint64        // oomKills when it was new
 	busy  chan struct{} // calls wait
-	done  chan struct{}
-	drop  func() // gives the uid back
+	over  chan struct{} // closed when nothing good is to come of it
+	done  chan struct{} // closed when it is dead, or beyond our reach
+	drop  func()        // gives the uid back
 
 	mu    sync.Mutex
 	death hyper.Death // but for Text and what it said itself; protected by mu
@@ -101,10 +102,15 @@ func (pl *plug) end() (d hyper.Death) {
 	for {
 		select {
 		case <-pl.p.Dead():
+			close(pl.over)
 			return d
 		case <-pl.link.Done():
-			// The stream of a dying process breaks a moment before its death shows.
 			err := pl.link.Err()
+			if guilty(err) != "" {
+				pl.p.l.fence()
+			}
+			close(pl.over) // callers are to wait, and not for the burial
+			// The stream of a dying process breaks a moment before its death shows.
 			if guilty(err) == "" && pl.p.l.ending() {
 				return d
 			}
@@ -149,8 +155,8 @@ func (pl *plug) Pid() int { return pl.p.Pid() }
 // Size is that of the program, in bytes.
 func (pl *plug) Size() int64 { return pl.size }
 
-// Done is closed when the process has died or was given up.
-func (pl *plug) Done() <-chan struct{} { return pl.done }
+// Done is closed when the process has died or its connection has ended.
+func (pl *plug) Done() <-chan struct{} { return pl.over }
 
 // Hang is how much processor time it may use without progress.
 func (pl *plug) Hang() time.Duration { return pl.judge.cpu }
@@ -171,8 +177,11 @@ func (pl *plug) PropsFile(max int) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, int64(max)))
 }
 
-// Death is how the process ended, with its last words if it has itself to blame.
+// Death is how the process ended, after Done, with its last words if it has
+// itself to blame. It waits for the death: 200 ms, unless that can be seen to be
+// on its way.
 func (pl *plug) Death() hyper.Death {
+	<-pl.done
 	pl.mu.Lock()
 	d, dead := pl.death, pl.dead
 	pl.mu.Unlock()
@@ -194,13 +203,6 @@ func (pl *plug) Death() hyper.Death {
 
 // Cause is the death in one line.
 func (pl *plug) Cause() string { return pl.Death().Text }
-
-// own reports whether the process has itself to blame for its death.
-func (pl *plug) own() bool {
-	pl.mu.Lock()
-	defer pl.mu.Unlock()
-	return pl.death.Own
-}
 
 // Stop ends the process: politely, or at once if ctx has ended.
 func (pl *plug) Stop(ctx context.Context) {

@@ -76,7 +76,7 @@ func (k *keeper) run() {
 func (k *keeper) await() bool {
 	for {
 		select {
-		case <-k.pl.done:
+		case <-k.pl.over:
 			return true
 		case <-k.s.ctx.Done():
 			return false

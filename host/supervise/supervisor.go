@@ -241,7 +241,7 @@ func (s *Supervisor) launch(ctx context.Context, instance, plugin string) (_ *la
 // connect makes a plugin of a process, which is ended if that fails.
 func (s *Supervisor) connect(ctx context.Context, f *launched, epoch abi.Epoch) (*plug, error) {
 	pl := &plug{p: f.p, path: f.program.path, size: f.program.size, drop: f.drop,
-		done: make(chan struct{}), busy: make(chan struct{}, 1), ooms: oomKills()}
+		over: make(chan struct{}), done: make(chan struct{}), busy: make(chan struct{}, 1), ooms: oomKills()}
 	pl.judge = judge{p: f.p.l, cpu: s.HangCPU, slowCPU: s.SlowCPU}
 	if pl.judge.cpu == 0 {
 		pl.judge.cpu = hangCPU
