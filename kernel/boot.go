@@ -168,6 +168,7 @@ func (k *Kernel) initCore() {
 		Files:       k.Files,
 		RestartWait: k.o.RestartWait,
 		Evcnt:       k.Evcnt.Attach,
+		Events:      k.Events,
 
 		Drain:     k.background("vdrain"),
 		Async:     k.Aiodone,

@@ -9,7 +9,6 @@ import (
 	"github.com/rumpus-kernel/rumpus/kernel/module"
 	"github.com/rumpus-kernel/rumpus/kernel/socket"
 	"github.com/rumpus-kernel/rumpus/kernel/vfs"
-	"github.com/rumpus-kernel/rumpus/modapi/abi"
 )
 
 // The three factions as the module layer knows them.
@@ -42,9 +41,7 @@ func (f vfsFaction) Detach(inst, name string)    { f.v.DetachFS(inst, name) }
 
 // Degrade has what is called meanwhile fail at once rather than wait.
 func (f vfsFaction) Degrade(inst string, on bool) {
-	if d, ok := any(f.v).(interface{ InstanceDegrade(string, bool) }); ok {
-		d.InstanceDegrade(inst, on)
-	}
+	f.v.InstanceDegrade(inst, on)
 	if on {
 		f.v.InstanceUp(inst)
 	}
@@ -52,13 +49,7 @@ func (f vfsFaction) Degrade(inst string, on bool) {
 
 // Seq is how many changes there have been.
 func (f vfsFaction) Seq(inst string) uint64 {
-	if d, ok := any(f.v).(interface {
-		InstanceSeq(string) (abi.OpSeq, bool)
-	}); ok {
-		n, _ := d.InstanceSeq(inst)
-		return uint64(n)
-	}
-	return 0
+	return uint64(f.v.InstanceSeq(inst))
 }
 
 type netFaction struct{ l *socket.Layer }

@@ -179,11 +179,18 @@ components: {vfs: {}, net: {}}
 	if first.Spare == first.Pid {
 		t.Errorf("%+v", first)
 	}
+	c.write("/before", "still there")
 	kill(t, first.Pid, syscall.SIGKILL)
+	if e := next("vfs", evlog.Replayed); e.Mount != "/" || e.Replayed == 0 {
+		t.Errorf("%+v", e)
+	}
 	if e := next("vfs", evlog.Recovered); e.Pid != first.Spare {
 		t.Errorf("process %d took over, not %d", e.Pid, first.Spare)
 	}
 	c.write("/x", "by the one that stood by")
+	if got := c.read("/before"); got != "still there" {
+		t.Errorf("%q", got)
+	}
 	second := stands()
 	if second.Spare == first.Spare || second.Pid != first.Spare {
 		t.Errorf("%+v", second)

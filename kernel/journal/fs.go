@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/rumpus-kernel/rumpus/kernel/evlog"
 	"github.com/rumpus-kernel/rumpus/modapi"
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
 	"github.com/rumpus-kernel/rumpus/modapi/vfsops"
@@ -48,6 +49,7 @@ type Options struct {
 	Log     modapi.Logger                            // nil: no log
 	Evcnt   func(group, name string) *modapi.Counter // nil: nothing is counted
 	Poison  func(r *Repro)                           // is told of a mutator that killed the process twice; nil: nobody is
+	Event   func(e evlog.Event)                      // is told of replays and divergences, and must not wait; nil: nobody is
 	Fault   func(p Fault, e *Entry)                  // for tests: called at every fault point without locks; nil = off
 }
 
@@ -342,3 +344,10 @@ func (nopLog) Debug(string, ...any) {}
 func (nopLog) Info(string, ...any)  {}
 func (nopLog) Warn(string, ...any)  {}
 func (nopLog) Error(string, ...any) {}
+
+// event tells of an event, if anybody wants to know.
+func (f *FS) event(e evlog.Event) {
+	if f.o.Event != nil {
+		f.o.Event(e)
+	}
+}

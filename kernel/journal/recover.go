@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/rumpus-kernel/rumpus/kernel/evlog"
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
 	"github.com/rumpus-kernel/rumpus/modapi/stream"
 	"github.com/rumpus-kernel/rumpus/modapi/vfsops"
@@ -77,6 +78,7 @@ func (f *FS) Recover(ctx context.Context, mount Remount) (err error) {
 	f.cur.Store(&gen{r.fs})
 	f.cnt.recoveries.Inc()
 	f.o.Log.Info("recovered", "replayed", r.replayed, "orphans", r.orphans, "diverged", r.diverged, "took", time.Now().Sub(begun))
+	f.event(evlog.Event{Kind: evlog.Replayed, Replayed: r.replayed, Ns: int64(time.Since(begun))})
 	f.kickLocked()
 	return nil
 }
@@ -181,6 +183,7 @@ func (r *recovery) diverge(e *Entry, res *result, err error) {
 	r.diverged++
 	f.cnt.diverged.Inc()
 	f.o.Log.Error("replay diverged: no more changes are made", "op", e.String(), "err", err, "node", res.Node.Handle.String(), "attr", fmt.Sprintf("%+v", res.Node.Vattr))
+	f.event(evlog.Event{Kind: evlog.Divergence, Op: e.String(), Text: fmt.Sprint(err)})
 	f.spoil()
 }
 

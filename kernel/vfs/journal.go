@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/rumpus-kernel/rumpus/kernel/evlog"
 	"github.com/rumpus-kernel/rumpus/kernel/journal"
 	"github.com/rumpus-kernel/rumpus/kernel/store"
 	"github.com/rumpus-kernel/rumpus/modapi"
@@ -148,8 +149,15 @@ func (m *Mount) journaled(f vfsops.FS, root abi.Handle, req *vfsops.MountReq) *j
 	}
 	o := journal.Options{Backing: b, Seq: req.Op.Seq, Root: root, Wait: fs.o.RestartWait, Log: fs.o.Log, Evcnt: fs.o.Evcnt,
 		Limits: fs.o.Journal, Fault: fs.o.JournalFault}
-	if fs.o.Poison != nil {
-		o.Poison = func(r *journal.Repro) { fs.o.Poison(m.poisoned(r)) }
+	o.Event = func(e evlog.Event) {
+		e.Instance, e.Mount = m.instance, m.dir
+		fs.o.Events.Emit(e)
+	}
+	o.Poison = func(r *journal.Repro) {
+		o.Event(evlog.Event{Kind: evlog.Poison, Op: r.Poison.String()})
+		if fs.o.Poison != nil {
+			fs.o.Poison(m.poisoned(r))
+		}
 	}
 	return journal.New(f, o)
 }

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/rumpus-kernel/rumpus/kernel/evlog"
 	"github.com/rumpus-kernel/rumpus/kernel/file"
 	"github.com/rumpus-kernel/rumpus/kernel/journal"
 	"github.com/rumpus-kernel/rumpus/kernel/store"
@@ -79,6 +80,9 @@ type Options struct {
 	// vfsops.CapBlock, which finds it by modapi.Kernel.Block. ENXIO, ENOTBLK,
 	// EBUSY, EROFS. nil: there are none.
 	Disk func(ctx context.Context, req DiskReq) (Disk, error)
+
+	// Events has replays, divergences and poison. nil: nobody wants to know.
+	Events *evlog.Log
 
 	// Poison is told of a request that killed the process of a file system
 	// twice. It must neither wait nor call the VFS.
