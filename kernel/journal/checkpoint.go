@@ -19,11 +19,17 @@ const (
 	rareDeaths = 2 * time.Second        // deaths that are further apart do not make the window smaller
 )
 
-// timed takes the time of one mutator into the estimate.
+// timed takes the time of one mutator into the estimate, which follows what is
+// usual: a call over which the machine did something else says little about a
+// replay.
 func (f *FS) timed(d time.Duration) {
 	d = min(max(d, leastCost), mostCost)
 	f.mu.Lock()
-	f.cost += (d - f.cost) / 8
+	if d < f.cost {
+		f.cost += (d - f.cost) / 8
+	} else {
+		f.cost += (min(d, 4*f.cost) - f.cost) / 64
+	}
 	f.mu.Unlock()
 }
 
