@@ -74,8 +74,13 @@
 // # What goes wrong
 //
 // No vfs component: EOPNOTSUPP from every path operation. A component that
-// died: callers wait until it is back or Options.RestartWait is over, then EIO;
-// what it had in memory is gone and open files of it answer ESTALE. A forced
+// died: callers wait until it is back or Options.RestartWait is over, then EIO.
+// Of a mount with a journal nothing is lost (vfsops.CapRecoverable, without the
+// option norecover): kernel/journal stands between the kernel and its file
+// system, its binding, vnodes and caches stay, and callers wait in the journal
+// with whatever locks they hold. So its recovery takes neither opMu nor a vnode
+// lock. Of other mounts, what the component had in memory is gone and open files
+// of it answer ESTALE. A forced
 // unmount: EIO. Odd answers of a component (a root as a child, a directory
 // inside itself, a type that changes) are EIO, never a panic.
 //
@@ -103,6 +108,7 @@
 //	                dirLists.mu  listings (leaf; readers take none)
 //	              VFS.clockMu (leaf)
 //	              lockTable.mu (leaf)
+//	              storeMu (leaf), the journal's own locks
 //
 // Only renameMu, Vnode.mu and reclaimMu are held over a call to a file system,
 // opMu by mount, unmount and remount, and unpinMu: no file operation waits for
