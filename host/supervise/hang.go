@@ -14,7 +14,8 @@ import (
 // upcalls, ticks), although it could:
 //
 //   - it uses processor time all the while: an endless loop. The budget is the
-//     class's, see hangCPU;
+//     class's, see hangCPU. Calls of the classes block and admin have none, but
+//     what they use is not held against others that wait for a processor at once;
 //   - it is stopped (SIGSTOP, state T of proc(5)): it will never use any. A
 //     process that a debugger holds (state t) is not taken for one;
 //   - the deadline of the class passes (package stream), and it was not just
@@ -72,6 +73,7 @@ type since struct {
 // Budgets and the pace of looking.
 const (
 	hangCPU     = 100 * time.Millisecond // processor time without progress, of the classes spin and cpu
+	besideSlow  = 3                      // times as much if other calls are in flight, which may be what uses it
 	hangStopped = 100 * time.Millisecond // stopped, while a call waits
 	stoppedSeen = 30 * time.Millisecond  // of these, at how long a distance that was seen
 	minLook     = 2 * time.Millisecond
@@ -123,7 +125,11 @@ func (j *judge) look(now time.Time) (hang *stream.Hang, next time.Duration) {
 			j.begin(g.s, now, frames)
 			continue
 		}
-		what, d := j.verdict(g.s, g.budget, now)
+		budget := g.budget
+		if g.fast && all.Slow > 0 {
+			budget *= besideSlow
+		}
+		what, d := j.verdict(g.s, budget, now)
 		if what == "" {
 			next = min(next, d)
 			continue

@@ -98,7 +98,7 @@ func TestJudge(t *testing.T) {
 			if s.used += d; s.looks == 10 {
 				s.calls = append(s.calls, wire.OpSend)
 			}
-		}, "send, 1", 400 * time.Millisecond},
+		}, "send, 3", 600 * time.Millisecond},
 		{"is stopped", []wire.Op{wire.OpLookup}, 0, func(s *suspect, d time.Duration) { s.state = 'T' }, "stopped", 125 * time.Millisecond},
 		{"is stopped in the middle", []wire.Op{wire.OpSend}, 0, func(s *suspect, d time.Duration) {
 			if s.used += d; s.looks > 5 {
