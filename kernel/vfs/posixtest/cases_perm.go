@@ -225,8 +225,9 @@ var _ = group("chmod and chown",
 		p.owner("f", 8, 71)
 		p.chown("f", -1, -1)
 		p.owner("f", 8, 71)
-		p.chown("f", 1<<31+5, 1<<31+6)
-		p.owner("f", 1<<31+5, 1<<31+6)
+		big := uint32(1<<31 + 5) // an int of 32 bits does not hold it, but carries it
+		p.chown("f", int(int32(big)), int(int32(big+1)))
+		p.owner("f", big, big+1)
 	}},
 	Case{Name: "chown of an open file", Root: true, Run: func(p *P) {
 		p.file("f", "")
