@@ -40,7 +40,7 @@ func (m *Mount) openDisk(ctx context.Context, t *fsType, req *vfsops.MountReq) e
 	if m.vfs.o.Disk == nil {
 		return fmt.Errorf("%q: %w", m.source, abi.ENOTBLK)
 	}
-	d, err := m.vfs.o.Disk(ctx, DiskReq{Instance: m.instance, Fsid: m.fsid, Source: m.source, ReadOnly: m.readonly(),
+	d, err := m.vfs.o.Disk(ctx, DiskReq{Instance: m.instance, Fsid: m.fsid, Source: m.source, ReadOnly: m.robelow,
 		Layers: t.caps&(vfsops.CapCheckpoint|vfsops.CapFixedids) == vfsops.CapCheckpoint|vfsops.CapFixedids && !m.norec,
 		Crowded: func() {
 			if j := m.jnow.Load(); j != nil {

@@ -25,6 +25,7 @@ type Mount struct {
 	options  map[string]string // as given, without flags; never changed
 	nocache  bool              // the option; never changed
 	norec    bool              // the option norecover; never changed
+	robelow  bool              // its file system was told ro, of which it has no second thoughts; never changed
 	j        *journal.FS       // nil: it has none; never changed once it is mounted
 	jnow     atomic.Pointer[journal.FS]
 	disk     Disk            // nil: it has none; never changed once it is mounted
@@ -194,12 +195,15 @@ func (fs *VFS) Mount(ctx context.Context, w Where, args MountArgs) (abi.Fsid, er
 		}
 		return fs.mountUpdate(ctx, w, args.Dir, flags)
 	}
+	if flags&abi.MNT_UNION != 0 {
+		return 0, fmt.Errorf("mount %s: no mount shows what is below it, so that there is no option union: %w", args.Dir, abi.EOPNOTSUPP)
+	}
 	if flags&(abi.MNT_GETARGS|abi.MNT_RELOAD) != 0 {
 		return 0, fmt.Errorf("mount %s: %w", args.Dir, abi.EOPNOTSUPP)
 	}
 	flags &= abi.MNT_BASIC_FLAGS | abi.MNT_IGNORE
 	for {
-		id, instance, deaths, err := fs.mountNew(ctx, w, args, &Mount{vfs: fs, options: opts, nocache: nocache, norec: norec}, flags)
+		id, instance, deaths, err := fs.mountNew(ctx, w, args, &Mount{vfs: fs, options: opts, nocache: nocache, norec: norec, robelow: flags&abi.MNT_RDONLY != 0}, flags)
 		if err == nil || !fs.mountAgain(ctx, instance, deaths, err) {
 			return id, err
 		}
@@ -303,7 +307,7 @@ func (fs *VFS) mountOnce(ctx context.Context, w Where, args MountArgs, m *Mount,
 // start mounts the file system itself and asks for its root.
 func (m *Mount) start(ctx context.Context, t *fsType, c *abi.Caller) (*binding, vfsops.Entry, error) {
 	none := vfsops.Entry{}
-	req := &vfsops.MountReq{Fsid: m.fsid, Type: m.typ, Source: m.source, Options: maps.Clone(m.options), ReadOnly: m.readonly(), Op: m.op(c)}
+	req := &vfsops.MountReq{Fsid: m.fsid, Type: m.typ, Source: m.source, Options: maps.Clone(m.options), ReadOnly: m.robelow, Op: m.op(c)}
 	if t.caps&vfsops.CapCheckpoint != 0 {
 		m.vfs.openStore(m, false)
 	}
@@ -409,6 +413,9 @@ func (fs *VFS) mountUpdate(ctx context.Context, w Where, dir string, flags uint6
 		if err := m.sync(ctx); err != nil {
 			return 0, fmt.Errorf("mount update %s: %w", dir, err)
 		}
+	}
+	if flags&abi.MNT_RDONLY == 0 && m.robelow && m.source != "" && m.null == nil {
+		return 0, fmt.Errorf("mount update %s: it was mounted read-only, and %s was opened so: unmount it and mount it again: %w", dir, m.source, abi.EOPNOTSUPP)
 	}
 	m.flags.Store(m.flags.Load()&^may | nf)
 	return m.fsid, nil
