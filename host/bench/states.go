@@ -198,12 +198,13 @@ type hostProc struct {
 	comps  []int         // its components
 }
 
-// startHost runs a host without a configuration file until it serves.
-func startHost(exe, socket string) (*hostProc, error) {
+// startHost runs a host without a configuration file until it serves; env is
+// added to its environment.
+func startHost(exe, socket string, env ...string) (*hostProc, error) {
 	h := &hostProc{cmd: exec.Command(exe, "run"), socket: socket}
 	h.cmd.Dir = filepath.Dir(socket)
 	h.cmd.Env = append(slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "RUMP") }),
-		"RUMPUS_SERVER__SOCKET="+socket)
+		append(env, "RUMPUS_SERVER__SOCKET="+socket)...)
 	h.cmd.Stderr = os.Stderr
 	h.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	out, err := h.cmd.StdoutPipe()
