@@ -53,9 +53,9 @@ var mountVerb = &verb{
 	name: "mount", group: groupMounts, synopsis: []string{"[-v] [-t TYPE]", "-t TYPE [-o OPTIONS] [SOURCE] DIRECTORY", "DIRECTORY", "-a", "-u [-o OPTIONS] DIRECTORY"}, max: 2,
 	short: "mount a file system in the kernel, or list the mounts",
 	long: []string{
-		"Mounts a file system of TYPE, with SOURCE in it, on DIRECTORY. With a DIRECTORY alone, TYPE, SOURCE and OPTIONS are those that the configuration has for it in mounts, as for one that is noauto. -a mounts all of these that are not mounted and not noauto. Without operands, mount lists what is mounted; with -v, with the component that has it.",
+		"Mounts a file system of TYPE, with SOURCE in it, on DIRECTORY. With a DIRECTORY alone, TYPE, SOURCE and OPTIONS are those that the configuration has for it in mounts, as for one that is noauto; a directory that is missing is made. -a mounts all of these that are not mounted and not noauto. Without operands, mount lists what is mounted; with -v, with the component that has it.",
 		"TYPE is one that a component has, such as tmpfs or hostfs, or one of the kernel's own: devfs (device nodes), kernfs (what the kernel says of itself), procfs (processes; with the option linux more files, as Linux has them), nullfs (a directory of the kernel at a second place). SOURCE depends on it: for nullfs it is that directory, for hostfs it is a directory of the host (a relative one is taken from where the command is given), tmpfs has none. The component must have been granted that directory in the configuration, as in components/vfs/grant: [\"host.dir:/usr/share:ro\"].",
-		"OPTIONS are joined by commas. These are the kernel's: ro, rw, async, sync, noexec, nosuid, nodev, noatime, relatime, nocache, symperm, union, hidden, and instance=NAME, the component that is to have the file system where several know TYPE. All others are for the file system, as NAME or NAME=VALUE: size=10m.",
+		"OPTIONS are joined by commas. These are the kernel's: ro, rw, async, sync, noexec, nosuid, nodev, noatime, relatime, nocache, symperm, hidden, and instance=NAME, the component that is to have the file system where several know TYPE. All others are for the file system, as NAME or NAME=VALUE: size=10m.",
 		"-u changes only what OPTIONS name, among ro, rw, async, sync, noexec, nosuid, nodev, noatime and relatime and their opposites; a file system with files open for writing becomes read-only only by force (-o ro,force).",
 	},
 	examples: []example{
@@ -141,6 +141,9 @@ func mountConfigured(ctx context.Context, c *call, dir string) error {
 		return err
 	}
 	mount := func(m config.Mount) error {
+		if err := k.MkdirAll(ctx, m.Dir, 0o755); err != nil {
+			return err
+		}
 		opts := make(map[string]string)
 		for name, v := range m.Options {
 			opts[name] = fmt.Sprint(v)
@@ -161,10 +164,7 @@ func mountConfigured(ctx context.Context, c *call, dir string) error {
 		if m.Noauto || slices.ContainsFunc(there, func(sv abi.Statvfs) bool { return sv.On == m.Dir }) {
 			continue
 		}
-		err := k.MkdirAll(ctx, m.Dir, 0o755)
-		if err == nil {
-			err = mount(m)
-		}
+		err := mount(m)
 		if fatal(ctx, err) {
 			return err
 		}
