@@ -455,7 +455,10 @@ func (w *walker) ask(rest string, mode walkMode) (string, error) {
 		if i == len(res.Trace) {
 			break
 		}
-		v, err = w.enter(b, at, string(names[i]), &res.Trace[i], stamp, still)
+		if v, err = w.enter(b, at, string(names[i]), &res.Trace[i], stamp, still); err == errOvertaken {
+			m.reclaimMu.RUnlock()
+			return after, nil // ask at again, with its lock
+		}
 	}
 	m.reclaimMu.RUnlock()
 	if err != nil {
@@ -484,7 +487,7 @@ func (w *walker) enter(b *binding, dir *Vnode, name string, e *vfsops.Entry, ask
 		return nil, err
 	}
 	if v.typ == abi.VDIR {
-		if err := v.setLink(dir, name); err != nil {
+		if err := v.setLink(dir, name, still); err != nil {
 			v.put()
 			return nil, err
 		}

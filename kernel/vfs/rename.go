@@ -323,10 +323,10 @@ func (r *renameOp) call(b *binding) error {
 		}
 	}
 	if r.from.typ == abi.VDIR {
-		r.from.setLink(r.tdir, r.tname)
+		r.from.setLink(r.tdir, r.tname, nil)
 	}
 	if exchange && r.to.typ == abi.VDIR {
-		r.to.setLink(r.fdir, r.fname)
+		r.to.setLink(r.fdir, r.fname, nil)
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package vfs
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -171,9 +172,16 @@ func (m *Mount) newVnode(e *vfsops.Entry) *Vnode {
 	return v
 }
 
+// errOvertaken says that a mutator may have changed what an answer is about.
+var errOvertaken = errors.New("overtaken")
+
 // setLink records that directory v is name in dir. EIO if that would put a
 // directory inside itself.
-func (v *Vnode) setLink(dir *Vnode, name string) error {
+//
+// still, unless nil, says whether dir still has the name: errOvertaken if not. It
+// is asked where a rename would set links, so that what an overtaken answer says
+// never replaces what a rename has said.
+func (v *Vnode) setLink(dir *Vnode, name string, still func() bool) error {
 	m := v.m
 	m.treeMu.RLock()
 	same := v.link != nil && v.link.dir == dir && v.link.name == name
@@ -182,6 +190,10 @@ func (v *Vnode) setLink(dir *Vnode, name string) error {
 		return nil
 	}
 	m.treeMu.Lock()
+	if still != nil && !still() {
+		m.treeMu.Unlock()
+		return errOvertaken
+	}
 	for d := dir; d != nil; {
 		if d == v {
 			m.treeMu.Unlock()

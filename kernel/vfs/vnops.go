@@ -135,7 +135,7 @@ func (p *parentOp) creation(call func() (vfsops.Mutated, error)) (*Vnode, error)
 		return nil, err
 	}
 	if v.typ == abi.VDIR {
-		if err := v.setLink(p.dir, p.name); err != nil {
+		if err := v.setLink(p.dir, p.name, nil); err != nil {
 			v.put()
 			return nil, err
 		}
