@@ -191,7 +191,8 @@ func (k grantKernel) Granted(name string) (*os.File, error) {
 	return os.Open(k.dir)
 }
 
-// shm is a fresh directory on a tmpfs of Linux's.
+// shm is a tmpfs of Linux's of its own: the cases fill it, and /dev/shm is memory
+// of everybody.
 func shm(t *testing.T) string {
 	t.Helper()
 	if os.Geteuid() == 0 {
@@ -206,17 +207,8 @@ func shm(t *testing.T) string {
 			return open(t, dir)
 		}
 	}
-	var st unix.Statfs_t
-	if err := unix.Statfs("/dev/shm", &st); err != nil || st.Type != unix.TMPFS_MAGIC {
-		t.Skip("no tmpfs of Linux's to be had")
-	}
-	dir, err := os.MkdirTemp("/dev/shm", "posix")
-	if err != nil {
-		t.Skip(err)
-	}
-	os.Chmod(dir, 0o755)
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	return dir
+	t.Skip("no tmpfs of Linux's to be had that may be filled: not the super-user")
+	return ""
 }
 
 // open lets other users through the directories above dir, which are the test's.
@@ -268,8 +260,8 @@ func linuxTmpfs(t *testing.T) posixtest.World {
 	return w
 }
 
-// linuxExt4 is an ext4 of Linux's in an image, or where that cannot be mounted
-// the directory for temporary files.
+// linuxExt4 is an ext4 of Linux's in an image. Where that cannot be mounted there
+// is none: the cases fill the file system, and a real disk is others' too.
 func linuxExt4(t *testing.T) posixtest.World {
 	dir := open(t, t.TempDir())
 	if os.Geteuid() == 0 {
@@ -281,11 +273,8 @@ func linuxExt4(t *testing.T) posixtest.World {
 			}
 		}
 	}
-	var st unix.Statfs_t
-	if err := unix.Statfs(dir, &st); err != nil || st.Type != unix.EXT4_SUPER_MAGIC {
-		t.Skipf("no ext4 of Linux's to be had: file system %#x under %s", st.Type, dir)
-	}
-	return linuxWorld(t, "Linux ext4", posixtest.Linux, dir)
+	t.Skip("no ext4 of Linux's to be had: not the super-user, no mke2fs or no loop device")
+	return posixtest.World{}
 }
 
 // image mounts a new ext4 in an image; "" if it cannot be mounted.
