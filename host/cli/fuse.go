@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/pflag"
 )
@@ -48,13 +49,13 @@ var fuseVerb = &verb{
 				return err
 			}
 			if *unmount {
-				return k.SysctlSet(ctx, "host.fuse.unmount", dir)
+				return plainFuse(k.SysctlSet(ctx, "host.fuse.unmount", dir))
 			}
 			b, err := json.Marshal(map[string]any{"dir": dir, "path": *path, "ro": *ro, "nocache": *nocache, "xattr": *xattr, "allowother": *other})
 			if err != nil {
 				return err
 			}
-			return k.SysctlSet(ctx, "host.fuse.mount", string(b))
+			return plainFuse(k.SysctlSet(ctx, "host.fuse.mount", string(b)))
 		}
 	},
 }
@@ -75,4 +76,27 @@ func listFuse(c *call, text string) error {
 		c.printf("%s on %s\n", c.show(m.Path), c.show(m.Dir))
 	}
 	return nil
+}
+
+// fuseError is an error without the names of the sysctl nodes by which mounts
+// are made, which nobody who mounts knows.
+type fuseError struct{ err error }
+
+func (e fuseError) Error() string {
+	text := e.err.Error()
+	for _, node := range []string{"host.fuse.mount: ", "host.fuse.unmount: "} {
+		if i := strings.LastIndex(text, node); i >= 0 {
+			return text[i+len(node):]
+		}
+	}
+	return text
+}
+
+func (e fuseError) Unwrap() error { return e.err }
+
+func plainFuse(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fuseError{err}
 }

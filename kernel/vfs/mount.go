@@ -387,6 +387,9 @@ func (fs *VFS) findType(ctx context.Context, instance, name string) (*fsType, er
 	if !fs.Available() {
 		return nil, errUnavailable
 	}
+	if instance != "" {
+		return nil, fmt.Errorf("file-system type %q of component %q: %w", name, instance, abi.ENODEV)
+	}
 	return nil, fmt.Errorf("file-system type %q: %w", name, abi.ENODEV)
 }
 
