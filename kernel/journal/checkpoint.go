@@ -94,11 +94,11 @@ func (f *FS) Checkpoint(ctx context.Context) error {
 		if !tried {
 			f.ckptErr, tried = nil, true
 		}
-		f.kickLocked()
 		var err error
 		if f.cur.Load() == nil {
 			err = f.downLocked(ctx)
 		} else {
+			f.kickLocked()
 			err = f.waitLocked(ctx, time.Time{})
 		}
 		if err != nil {
