@@ -52,8 +52,11 @@ func parseBPB(b []byte, size int64, devSector uint32) (layout, error) {
 	}
 	le := binary.LittleEndian
 	l.sector = int64(le.Uint16(b[11:]))
-	if l.sector < minSector || l.sector > maxSector || l.sector&(l.sector-1) != 0 || l.sector%int64(devSector) != 0 {
+	if l.sector < minSector || l.sector > maxSector || l.sector&(l.sector-1) != 0 {
 		return bad("bytes a sector:", l.sector)
+	}
+	if l.sector%int64(devSector) != 0 {
+		return l, fmt.Errorf("a FAT file system with sectors of %d bytes on a device with sectors of %d: %w", l.sector, devSector, abi.EINVAL)
 	}
 	per := int64(b[13])
 	if per == 0 || per&(per-1) != 0 || per*l.sector > maxCluster {
