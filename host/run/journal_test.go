@@ -220,5 +220,7 @@ func TestHaltWhileDown(t *testing.T) {
 	if _, err := c.Stat(ctx, "/mnt/x"); !errors.Is(err, abi.ENOENT) {
 		t.Errorf("stat: %v", err)
 	}
+	// Between the end of a process and the news of the next there is none.
+	eventually(t, 60*time.Second, "a process of vfs", func() bool { return c.pids()["vfs"] != 0 })
 	kill(t, c.pids()["vfs"], syscall.SIGKILL)
 }
