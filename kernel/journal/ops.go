@@ -28,6 +28,7 @@ var (
 	_ vfsops.Reserver   = (*FS)(nil)
 	_ vfsops.Syncer     = (*FS)(nil)
 	_ vfsops.Accesser   = (*FS)(nil)
+	_ vfsops.HoleSeeker = (*FS)(nil)
 )
 
 func (f *FS) make(ctx context.Context, k Kind, req *vfsops.CreateReq, e *Entry) (vfsops.Mutated, error) {
@@ -191,6 +192,16 @@ func (f *FS) Readdir(ctx context.Context, req vfsops.ReaddirReq) (vfsops.Readdir
 // Read reads from a file.
 func (f *FS) Read(ctx context.Context, h abi.Handle, off int64, dst abi.Iov) (int, error) {
 	return ask(ctx, f, func(fs vfsops.FS) (int, error) { return fs.Read(ctx, h, off, dst) })
+}
+
+// Seek finds data and holes.
+func (f *FS) Seek(ctx context.Context, h abi.Handle, off int64, whence int) (int64, error) {
+	return ask(ctx, f, func(fs vfsops.FS) (int64, error) {
+		if s, ok := fs.(vfsops.HoleSeeker); ok {
+			return s.Seek(ctx, h, off, whence)
+		}
+		return 0, abi.EOPNOTSUPP
+	})
 }
 
 // Statvfs describes the file system.

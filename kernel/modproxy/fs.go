@@ -72,6 +72,7 @@ var (
 	_ vfsops.Accesser   = (*fs)(nil)
 
 	_ vfsops.Checkpointer = (*fs)(nil)
+	_ vfsops.HoleSeeker   = (*fs)(nil)
 )
 
 // Caps is what the file system can do: as declared, and the optional
@@ -285,6 +286,30 @@ func (f *fs) read(ctx context.Context, op wire.Op, h abi.Handle, off int64, dst 
 			return done, nil
 		}
 	}
+}
+
+// Seek asks for the next data or hole of a file.
+func (f *fs) Seek(ctx context.Context, h abi.Handle, off int64, whence int) (int64, error) {
+	if !f.has(vfsops.HasHoleSeeker) {
+		return 0, abi.EOPNOTSUPP
+	}
+	if whence != abi.SEEK_DATA && whence != abi.SEEK_HOLE {
+		return 0, abi.EINVAL
+	}
+	k := f.start(wire.OpSeek, 0)
+	defer k.Release()
+	k.Args = (&wire.SeekReq{Node: h, Off: off, Whence: int32(whence)}).Append(k.Args)
+	if err := f.l.call(ctx, k); err != nil {
+		return 0, err
+	}
+	var r wire.NumRes
+	if err := f.l.parse(k, &r); err != nil {
+		return 0, err
+	}
+	if off < 0 || r.N < off {
+		return 0, f.l.lie("seek: %d after %d", r.N, off)
+	}
+	return r.N, nil
 }
 
 // Statvfs describes the file system.

@@ -34,6 +34,7 @@ type full interface {
 	vfsops.Reserver
 	vfsops.Syncer
 	vfsops.Accesser
+	vfsops.HoleSeeker
 }
 
 // node is a good entry of mount 3.
@@ -152,6 +153,14 @@ var lies = []lie{
 	{"write: elsewhere", writeArgs(5, 11, file.Vattr), nil, callWrite},
 	{"write: another", writeArgs(5, 10, link.Vattr), nil, callWrite},
 	{"reserve: more", numArgs(11), nil, func(ctx context.Context, fs full) error { _, err := fs.Reserve(ctx, 10); return err }},
+	{"seek: back", numArgs(9), nil, func(ctx context.Context, fs full) error {
+		_, err := fs.Seek(ctx, file.Handle, 10, abi.SEEK_DATA)
+		return err
+	}},
+	{"seek: from nowhere", numArgs(0), nil, func(ctx context.Context, fs full) error {
+		_, err := fs.Seek(ctx, file.Handle, -1, abi.SEEK_HOLE)
+		return err
+	}},
 	{"readlink: NUL", nil, []byte("a\x00b"), func(ctx context.Context, fs full) error { _, err := fs.Readlink(ctx, link.Handle); return err }},
 	{"readlink: long", nil, make([]byte, 1024), func(ctx context.Context, fs full) error { _, err := fs.Readlink(ctx, link.Handle); return err }},
 	{"listxattr: open", nil, []byte("user.a"), func(ctx context.Context, fs full) error { _, err := fs.Listxattr(ctx, file.Handle); return err }},

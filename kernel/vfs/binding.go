@@ -31,6 +31,7 @@ type binding struct {
 	reserver   vfsops.Reserver
 	syncer     vfsops.Syncer
 	accesser   vfsops.Accesser
+	seeker     vfsops.HoleSeeker
 	opener     FileOpener // of file systems in the kernel
 	personal   bool       // Personal
 }
@@ -65,6 +66,7 @@ func newBinding(fs vfsops.FS, declared vfsops.Caps) *binding {
 	opt(b, vfsops.HasReserver, &b.reserver)
 	opt(b, vfsops.HasSyncer, &b.syncer)
 	opt(b, vfsops.HasAccesser, &b.accesser)
+	opt(b, vfsops.HasHoleSeeker, &b.seeker)
 	b.opener, _ = fs.(FileOpener)
 	_, b.personal = fs.(Personal)
 	return b

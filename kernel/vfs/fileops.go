@@ -96,7 +96,7 @@ func (vnodeFile) Seek(ctx context.Context, c *abi.Caller, f *file.File, off int6
 			return 0, err
 		}
 		if whence != abi.SEEK_END {
-			to, err := v.seekData(off, va.Size, whence == abi.SEEK_DATA)
+			to, err := v.seekData(ctx, off, va.Size, whence)
 			if err == nil {
 				f.Offset = to
 			}
@@ -197,57 +197,4 @@ func (s *specFile) Close(ctx context.Context, f *file.File) error {
 	s.v.closed(ctx)
 	s.v.put()
 	return err
-}
-
-// seekData finds the next data or hole at or after off (SEEK_DATA, SEEK_HOLE).
-// Where holes are not known the whole file is data.
-func (v *Vnode) seekData(off, size int64, data bool) (int64, error) {
-	v = v.base()
-	if off < 0 || off >= size {
-		return 0, abi.ENXIO
-	}
-	if v.typ != abi.VREG || !v.m.kpages() {
-		if data {
-			return off, nil
-		}
-		return size, nil
-	}
-	v.mu.RLock()
-	defer v.mu.RUnlock()
-	d := v.data.Load()
-	for n := off / pageSize; n*pageSize < size; n++ {
-		var l *leaf
-		if d != nil {
-			l = d.leaf(n >> leafShift)
-		}
-		if l == nil && data { // skip a missing leaf at once
-			if d == nil || d.npages.Load() == 0 {
-				return 0, abi.ENXIO
-			}
-			next := d.nextLeaf(n >> leafShift)
-			if next < 0 {
-				return 0, abi.ENXIO
-			}
-			n = next<<leafShift - 1
-			continue
-		}
-		if (l != nil && d.page(n) != nil) == data {
-			return max(off, n*pageSize), nil
-		}
-	}
-	if data {
-		return 0, abi.ENXIO
-	}
-	return size, nil
-}
-
-// nextLeaf is the index of the first leaf after idx, -1 if there is none.
-func (d *fileData) nextLeaf(idx int64) int64 {
-	next := int64(-1)
-	for k := range d.leaves {
-		if k > idx && (next < 0 || k < next) {
-			next = k
-		}
-	}
-	return next
 }

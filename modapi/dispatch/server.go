@@ -251,7 +251,7 @@ func (s *Server) Serve(ctx context.Context, req *stream.Request) {
 func numbers(op wire.Op) bool {
 	switch op {
 	case wire.OpRoot, wire.OpGetattr, wire.OpRead, wire.OpReadPages, wire.OpStatvfs, wire.OpReaddir,
-		wire.OpWrite, wire.OpWritePages, wire.OpTruncate, wire.OpPin, wire.OpUnpin, wire.OpReclaim, wire.OpReserve, wire.OpCheckpoint,
+		wire.OpWrite, wire.OpWritePages, wire.OpTruncate, wire.OpPin, wire.OpUnpin, wire.OpReclaim, wire.OpReserve, wire.OpCheckpoint, wire.OpSeek,
 		wire.OpRecv, wire.OpSockPoll, wire.OpSockClose, wire.OpDevRead, wire.OpDevWrite, wire.OpDevPoll:
 		return true
 	}

@@ -53,6 +53,18 @@ func (q ask) other(fs vfsops.FS) error {
 			return f.Checkpoint(q.ctx, abi.OpSeq(r.N))
 		}
 		return abi.EOPNOTSUPP
+	case wire.OpSeek:
+		var r wire.SeekReq
+		if err := r.Parse(q.req.Args); err != nil {
+			return bad(q.req, err)
+		}
+		f, ok := fs.(vfsops.HoleSeeker)
+		if !ok {
+			return abi.EOPNOTSUPP
+		}
+		n, err := f.Seek(q.ctx, r.Node, r.Off, int(r.Whence))
+		q.a.args = (&wire.NumRes{N: n}).Append(nil)
+		return err
 	case wire.OpSync:
 		var r wire.SyncReq
 		if err := r.Parse(q.req.Args); err != nil {

@@ -87,6 +87,7 @@ var fsRules = []struct {
 	{"truncate", ruleTruncate},
 	{"kpages", ruleKpages},
 	{"pages", rulePages},
+	{"holes", ruleHoles},
 	{"readdir", ruleReaddir},
 	{"readdir-changing", ruleReaddirChanging},
 	{"readdir-types", ruleReaddirTypes},

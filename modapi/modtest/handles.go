@@ -90,6 +90,10 @@ var handleOps = []struct {
 		_, err := x.Fallocate(f.ctx, f.op(), h, 0, 4096, false)
 		return err
 	})},
+	{"Seek", optional(func(f *fsT, x vfsops.HoleSeeker, h, _ abi.Handle) error {
+		_, err := x.Seek(f.ctx, h, 0, abi.SEEK_DATA)
+		return err
+	})},
 	{"Readlink", optional(func(f *fsT, x vfsops.Readlinker, h, _ abi.Handle) error {
 		_, err := x.Readlink(f.ctx, h)
 		return err

@@ -269,6 +269,22 @@ type Checkpointer interface {
 	Checkpoint(ctx context.Context, seq abi.OpSeq) error
 }
 
+// HoleSeeker knows which parts of regular files are holes: parts that take no
+// space and read as zeros (SEEK_DATA and SEEK_HOLE of lseek(2)). Without it a
+// file is data up to its end.
+type HoleSeeker interface {
+	// Seek answers the first offset at or after off that is data (whence
+	// abi.SEEK_DATA), or in a hole (abi.SEEK_HOLE); the end of the file is the
+	// last hole. What is called data may be zeros, so that holes can be told in
+	// whole blocks, but a hole has nothing else. ENXIO: off is below 0, or at
+	// the end or behind it, or no data is left; EINVAL: another whence.
+	// EOPNOTSUPP: it is not known of this file, which is data then.
+	//
+	// The kernel has the vnode locked, shared. Of a file with a Pager it knows
+	// itself what has not been written back, and takes it for data.
+	Seek(ctx context.Context, h abi.Handle, off int64, whence int) (int64, error)
+}
+
 // Accesser decides permissions itself (CapAuthz): EACCES, EPERM, or nil.
 type Accesser interface {
 	Access(ctx context.Context, h abi.Handle, c *abi.Caller, want abi.AccMode) error
@@ -320,6 +336,8 @@ func InterfaceCaps(fs FS) Caps {
 	set(ok, HasAccesser)
 	_, ok = fs.(Checkpointer)
 	set(ok, HasCheckpointer)
+	_, ok = fs.(HoleSeeker)
+	set(ok, HasHoleSeeker)
 	return c
 }
 

@@ -148,6 +148,7 @@ const (
 	HasSyncer
 	HasAccesser
 	HasCheckpointer
+	HasHoleSeeker
 )
 
 // CapRecoverable is what a file system has that comes back after its process

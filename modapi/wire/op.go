@@ -69,6 +69,7 @@ const (
 	OpSync                                         // SyncReq
 	OpAccess                                       // AccessReq
 	OpCheckpoint                                   // NumReq (the OpSeq)
+	OpSeek                                         // SeekReq -> NumRes
 )
 
 // Operations on sockets. Object is the socket; for the interface and route
@@ -218,6 +219,7 @@ var ops = [...]opInfo{
 	{OpSync, "sync", ClassBlock, false},
 	{OpAccess, "access", ClassBlock, false},
 	{OpCheckpoint, "checkpoint", ClassBlock, true},
+	{OpSeek, "seek", ClassBlock, false},
 
 	{OpSocket, "socket", ClassCPU, true},
 	{OpBind, "bind", ClassCPU, true},

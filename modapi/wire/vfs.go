@@ -248,6 +248,33 @@ func (m *HandlesReq) Parse(b []byte) error {
 	return c.end()
 }
 
+// SeekReq asks for the next data or hole of a file.
+type SeekReq struct {
+	Node   abi.Handle
+	Off    int64
+	Whence int32
+}
+
+func (m *SeekReq) code(c *coder) {
+	c.handle(&m.Node)
+	c.i64(&m.Off)
+	c.i32(&m.Whence)
+}
+
+// Append codes m at the end of b.
+func (m *SeekReq) Append(b []byte) []byte {
+	c := coder{b: b}
+	m.code(&c)
+	return c.b
+}
+
+// Parse decodes m from all of b.
+func (m *SeekReq) Parse(b []byte) error {
+	c := coder{b: b, dec: true}
+	m.code(&c)
+	return c.end()
+}
+
 // ReaddirReq asks for directory entries.
 type ReaddirReq vfsops.ReaddirReq
 

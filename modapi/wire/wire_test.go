@@ -41,6 +41,7 @@ var messages = []message{
 	new(InfoRes), new(InitReq), new(SignalMsg),
 	new(GeomMsg), new(BufReq), new(AttachBlkReq), new(NodesMsg), new(BlockOpenReq),
 	new(StoreKey), new(StoreScanReq), new(StoreRecs), new(StoreBatch),
+	new(SeekReq),
 }
 
 func name(m message) string { return reflect.TypeOf(m).Elem().Name() }

@@ -51,6 +51,7 @@ var (
 	_ vfsops.Pinner     = (*FS)(nil)
 	_ vfsops.Reclaimer  = (*FS)(nil)
 	_ vfsops.Syncer     = (*FS)(nil)
+	_ vfsops.HoleSeeker = (*FS)(nil)
 )
 
 // newFS makes a mount of an open directory, whose descriptor it duplicates.

@@ -178,6 +178,42 @@ func (f *FS) Fallocate(_ context.Context, _ vfsops.Op, h abi.Handle, off, size i
 	return f.stat(n)
 }
 
+// Seek asks the host, which knows its holes; a file system of the host that
+// does not, calls all of a file data.
+func (f *FS) Seek(_ context.Context, h abi.Handle, off int64, whence int) (int64, error) {
+	linux := unix.SEEK_DATA
+	switch whence {
+	case abi.SEEK_DATA:
+	case abi.SEEK_HOLE:
+		linux = unix.SEEK_HOLE
+	default:
+		return 0, abi.EINVAL
+	}
+	n, err := f.hold(h)
+	if err != nil {
+		return 0, err
+	}
+	defer f.release(n)
+	switch n.typ {
+	case abi.VREG:
+	case abi.VDIR:
+		return 0, abi.EISDIR
+	default:
+		return 0, abi.EINVAL
+	}
+	fd, done, err := f.contentFd(n)
+	if err != nil {
+		return 0, err
+	}
+	defer done()
+	// The descriptor's own offset moves, which Write asks behind an append.
+	n.appendMu.Lock()
+	defer n.appendMu.Unlock()
+	var to int64
+	err = retry(func() (err error) { to, err = unix.Seek(fd, off, linux); return err })
+	return to, translate(err)
+}
+
 // Sync writes a file, or with a zero handle the whole file system of the
 // host, to its storage. Fifos and the like have nothing to write.
 func (f *FS) Sync(_ context.Context, h abi.Handle, dataOnly bool) error {
