@@ -58,7 +58,8 @@
 // Package posixtest judges all of it, together with two file systems of Linux's;
 // what NetBSD and Linux do differently is listed there. Space for a range of a
 // file, and holes in its place, are Fallocate's: pages of a file of CapKpages,
-// else the file system's Fallocater. A directory that was removed while somebody
+// else the file system's Fallocater; holes are found by those pages, or by the
+// HoleSeeker and the pages that were not written back. A directory that was removed while somebody
 // has it open has no names but ".".
 //
 // # Layers

@@ -243,7 +243,6 @@ func overHostfs(t *testing.T) posixtest.World {
 	w.Lacks["small"] = "it is a tmpfs of its own"
 	w.Root = os.Geteuid() == 0 // else its owners are all one
 	w.Lacks["chownsetid"] = "the host decides"
-	w.Lacks["holes"] = "vfsops has no question for holes: what the kernel has no pages of is data"
 	return w
 }
 
