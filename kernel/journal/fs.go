@@ -96,6 +96,7 @@ type FS struct {
 	orphans    []*Entry      // in the order of their first numbers
 	suspect    *Entry        // the orphan that is being executed
 	granted    int64         // pages by Reserve
+	lent       int64         // of them those that the process that is there did not grant again
 	cost       time.Duration // of one mutator, lately
 }
 

@@ -193,10 +193,14 @@ func (f *FS) reserve(ctx context.Context, n int64) (int64, error) {
 			continue
 		}
 		f.sent++
+		ask := n
+		if n < 0 {
+			ask += min(f.lent, -n)
+		}
 		f.mu.Unlock()
 		got, err := n, error(nil)
-		if c, ok := g.fs.(vfsops.Reserver); ok {
-			got, err = c.Reserve(ctx, n)
+		if c, ok := g.fs.(vfsops.Reserver); ok && ask != 0 {
+			got, err = c.Reserve(ctx, ask)
 		}
 		f.mu.Lock()
 		f.sent--
@@ -210,6 +214,7 @@ func (f *FS) reserve(ctx context.Context, n int64) (int64, error) {
 		case err != nil:
 		case n < 0:
 			f.granted = max(0, f.granted+n)
+			f.lent = max(0, f.lent-(ask-n))
 		case got > 0 && got <= n:
 			f.granted += got
 		}

@@ -209,6 +209,19 @@ func (r *recovery) reserve() error {
 	if died(err) {
 		return err
 	}
+	if f.caps&vfsops.CapKpages == 0 && got >= 0 && got < n && (err == nil || abi.ErrnoOf(err) == abi.ENOSPC) {
+		// Files have taken some of it, which the kernel is yet to give back.
+		if err != nil {
+			got = 0
+		}
+		f.mu.Lock()
+		f.lent = n - got
+		f.mu.Unlock()
+		return nil
+	}
+	f.mu.Lock()
+	f.lent = 0
+	f.mu.Unlock()
 	if err != nil || got != n {
 		f.cnt.diverged.Inc()
 		f.o.Log.Error("space that was granted is gone: no more changes are made", "pages", n, "got", got, "err", err)

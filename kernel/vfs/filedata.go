@@ -21,6 +21,9 @@ type fileData struct {
 	epoch  uint64 // of the mount's reservation
 	gen    uint64 // counts changes of contents, for who reads without the lock
 
+	covered  int64 // bytes that the file system has space for, or has promised (growth)
+	promised int64 // of them promised
+
 	ra      readahead
 	behind  atomic.Bool // so many pages are dirty that they should be written
 	writing atomic.Bool // and they are about to be
@@ -168,6 +171,11 @@ func (d *fileData) free() {
 	n := d.drop(0)
 	if d.m.kpages() {
 		d.m.unreserve(context.Background(), n, d.epoch)
+	} else if d.promised > 0 {
+		d.grew(false)
+		if b := d.m.b.Load(); b != nil && b.grows() {
+			d.m.giveBack(context.Background(), b, false)
+		}
 	}
 }
 
@@ -196,10 +204,11 @@ func (d *fileData) zeroTail(off int64) {
 	}
 }
 
-// reservation is the space that a kpages file system granted for pages.
+// reservation is the space that a file system granted for pages.
 type reservation struct {
 	granted, used int64 // pages
 	epoch         uint64
+	grown         growth // of a file system that keeps contents itself
 }
 
 const reserveStep = 256

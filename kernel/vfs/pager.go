@@ -122,9 +122,34 @@ func (v *Vnode) pagerAlloc(ctx context.Context, b *binding, d *fileData, must bo
 	return p
 }
 
-// pagerWrite writes into the cache; what is only partly overwritten is read
-// first. Preconditions: v is locked exclusively.
+// pagerWrite writes into the cache what the file system has space for.
+// Preconditions: v is locked exclusively.
 func (v *Vnode) pagerWrite(ctx context.Context, b *binding, c *abi.Caller, src []byte, off, size int64) (int, error) {
+	end := off + int64(len(src))
+	if end <= size || !b.grows() {
+		return v.pagerFill(ctx, b, c, src, off, size)
+	}
+	end, told, err := v.grow(ctx, b, c, off, size, end)
+	if err != nil {
+		return 0, err
+	}
+	n, err := v.pagerFill(ctx, b, c, src[:end-off], off, size)
+	if at := max(size, off+int64(n)); told && at < end {
+		// There was no memory for all of it.
+		v.m.begin()
+		defer v.m.end()
+		if _, terr := b.truncater.Truncate(ctx, v.m.op(c), v.handle(), at); terr != nil {
+			v.m.vfs.o.Log.Warn("taking back space", "mount", v.m.dir, "err", terr)
+		} else {
+			v.resized(ctx, b, v.pages(), at)
+		}
+	}
+	return n, err
+}
+
+// pagerFill writes into the cache; what is only partly overwritten is read
+// first. Preconditions: v is locked exclusively.
+func (v *Vnode) pagerFill(ctx context.Context, b *binding, c *abi.Caller, src []byte, off, size int64) (int, error) {
 	d := v.pages()
 	done := 0
 	for done < len(src) {
@@ -181,6 +206,9 @@ func (v *Vnode) writePages(ctx context.Context, b *binding, c *abi.Caller, d *fi
 		return nil
 	}
 	size := v.size()
+	if d.promised > 0 {
+		defer v.m.giveBack(ctx, b, false)
+	}
 	v.m.begin()
 	defer v.m.end()
 	for _, l := range d.sorted() {
@@ -197,6 +225,7 @@ func (v *Vnode) writePages(ctx context.Context, b *binding, c *abi.Caller, d *fi
 			if err := b.pager.WritePages(ctx, v.m.op(c), v.handle(), off, iov, size); err != nil {
 				return err
 			}
+			d.grew(true) // with the first of them the file has all of its size
 			v.m.vfs.cnt.pgWritten.Add(uint64(len(iov)))
 			for j := from; j < i; j++ {
 				d.clean(l, j)

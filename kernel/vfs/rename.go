@@ -3,6 +3,7 @@ package vfs
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
 	"github.com/rumpus-kernel/rumpus/modapi/vfsops"
@@ -150,6 +151,12 @@ func (r *renameOp) locked() error {
 	if r.to, err = r.tdir.lookupLocked(r.ctx, b, r.tname); err != nil {
 		return err
 	}
+	if r.from == r.to && m.casefold() && r.fdir == r.tdir && r.fname != r.tname &&
+		strings.EqualFold(r.fname, r.tname) && r.flags&abi.RENAME_EXCHANGE == 0 {
+		// The same name, to be spelt otherwise.
+		r.to.put()
+		r.to = nil
+	}
 	if r.expect != nil && !r.expect(r.from, r.to) {
 		return abi.ESTALE
 	}
@@ -288,6 +295,9 @@ func (r *renameOp) call(b *binding) error {
 	m.begin()
 	defer m.end()
 	res, err := b.renamer.Rename(r.ctx, req)
+	if errors.Is(err, abi.ENOSPC) && m.squeeze(r.ctx, b, nil) {
+		res, err = b.renamer.Rename(r.ctx, req)
+	}
 	r.fs.lists.drop(r.fdir)
 	r.fs.lists.drop(r.tdir)
 	r.fdir.entryChanged(r.ctx, r.fname)

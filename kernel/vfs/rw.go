@@ -2,6 +2,7 @@ package vfs
 
 import (
 	"context"
+	"errors"
 	"math"
 
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
@@ -263,11 +264,21 @@ func (v *Vnode) truncate(ctx context.Context, c *abi.Caller, size int64) error {
 		v.m.begin()
 		defer v.m.end()
 		got, err := b.truncater.Truncate(ctx, v.m.op(c), v.handle(), size)
+		if size > va.Size && errors.Is(err, abi.ENOSPC) && b.grows() {
+			// What it needs can be promised, to itself even.
+			if err := v.writePages(ctx, b, c, v.pages()); err != nil {
+				return err
+			}
+			if v.m.squeeze(ctx, b, v) {
+				got, err = b.truncater.Truncate(ctx, v.m.op(c), v.handle(), size)
+			}
+		}
 		if err != nil {
 			v.invalidate()
 			return err
 		}
 		if d := v.data.Load(); d != nil && b.paged() {
+			v.resized(ctx, b, d, size)
 			d.drop((size + pageSize - 1) / pageSize)
 			d.zeroTail(size)
 		}

@@ -379,6 +379,8 @@ func (m *Mount) statvfs(ctx context.Context, st *abi.Statvfs) error {
 	}
 	if b.kpages() {
 		m.space(st)
+	} else if b.grows() {
+		m.spareSpace(st)
 	}
 	m.describe(st)
 	return nil

@@ -117,6 +117,9 @@ func (p *parentOp) creation(call func() (vfsops.Mutated, error)) (*Vnode, error)
 	m.reclaimMu.RLock()
 	defer m.reclaimMu.RUnlock()
 	res, err := call()
+	if errors.Is(err, abi.ENOSPC) && m.squeeze(p.ctx, p.b, p.dir) {
+		res, err = call()
+	}
 	m.vfs.lists.drop(p.dir)
 	p.dir.entryChanged(p.ctx, p.name)
 	if err != nil {

@@ -215,6 +215,14 @@ type Reclaimer interface {
 // Reserver grants space for file pages that the kernel keeps (CapKpages), so
 // that ENOSPC comes at the write. Without it space is without limit.
 //
+// A file system with a Pager and without holes can have it, too. What it grants
+// is then for files that become longer: others cannot have that space, but a
+// WritePages that makes a file longer takes what it needs from it, without
+// being told. The kernel gives that back afterwards, by a Reserve of as many
+// pages that changes nothing. Frsize of Statvfs says in which units files take
+// space; what is granted is not free there. After a death it can grant fewer
+// than the kernel had, if files have taken the rest.
+//
 // What is granted belongs to the kernel, not to the state that Checkpoint
 // keeps, and Reserve is not replayed. A mount that is mounted again (MountReq)
 // has granted nothing; before anybody else uses it the kernel takes what it

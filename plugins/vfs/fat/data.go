@@ -139,9 +139,11 @@ func (f *FS) writable(ctx context.Context, op *vfsops.Op, h abi.Handle, off, n, 
 	if err != nil {
 		return nil, nil, 0, err
 	}
-	if err := f.resize(ctx, nd, max(size, nd.size())); err != nil {
+	before := f.t.nfree
+	if err := f.resize(ctx, nd, max(size, nd.size()), f.t.nfree); err != nil {
 		return nil, nil, 0, err
 	}
+	f.take(before - min(before, f.t.nfree))
 	f.touched(nd, op.Now)
 	if err := f.changing(ctx, func() error { return f.store(ctx, nd) }); err != nil {
 		return nil, nil, 0, err

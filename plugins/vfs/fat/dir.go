@@ -214,6 +214,9 @@ func (f *FS) place(ctx context.Context, n *node, want int) (int, error) {
 		return 0, fmt.Errorf("a directory of %d slots is full: %w", d.slots, abi.ENOSPC)
 	}
 	old := n.ch.n
+	if uint32(more) > f.avail() {
+		return 0, abi.ENOSPC
+	}
 	if err := f.t.grow(ctx, &n.ch, old+uint32(more)); err != nil {
 		return 0, err
 	}

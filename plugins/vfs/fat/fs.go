@@ -27,6 +27,7 @@ type FS struct {
 	nodes  map[abi.Fileid]*node
 	lazy   map[*node]bool // files with init < size
 	ids    ids
+	space  space
 	broken error // a change was left half done
 	logged int   // damage that was told
 }
@@ -46,6 +47,7 @@ var (
 	_ vfsops.Reclaimer    = (*FS)(nil)
 	_ vfsops.Syncer       = (*FS)(nil)
 	_ vfsops.Checkpointer = (*FS)(nil)
+	_ vfsops.Reserver     = (*FS)(nil)
 )
 
 // log tells of damage, but not of all of it.
@@ -178,7 +180,7 @@ func (f *FS) Statvfs(ctx context.Context) (abi.Statvfs, error) {
 	if err := f.t.load(ctx); err != nil {
 		return abi.Statvfs{}, err
 	}
-	free := uint64(f.t.nfree)
+	free := uint64(f.avail())
 	return abi.Statvfs{Bsize: uint64(max(f.t.cluster, abi.PageSize)), Frsize: uint64(f.t.cluster), Blocks: uint64(f.t.clusters),
 		Bfree: free, Bavail: free, Namemax: maxUnits, Fsid: f.fsid, FSType: "msdos"}, nil
 }

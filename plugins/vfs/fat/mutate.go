@@ -62,7 +62,7 @@ func (f *FS) make(ctx context.Context, req *vfsops.CreateReq, s slot) (m vfsops.
 	n := &node{s: s, dir: isDir}
 	n.ch.reset(0)
 	at := f.slotAt(dir, from+nm.slots-1)
-	if isDir && f.t.nfree == 0 {
+	if isDir && f.avail() == 0 {
 		return m, abi.ENOSPC
 	}
 	if err := f.newID(&req.Op, n, at); err != nil {
@@ -273,7 +273,7 @@ func (f *FS) Truncate(ctx context.Context, op vfsops.Op, h abi.Handle, size int6
 	if size < 0 {
 		return abi.Vattr{}, abi.EINVAL
 	}
-	if err := f.resize(ctx, n, size); err != nil {
+	if err := f.resize(ctx, n, size, f.avail()); err != nil {
 		return abi.Vattr{}, err
 	}
 	f.touched(n, op.Now)
@@ -292,8 +292,9 @@ func (f *FS) getFile(ctx context.Context, h abi.Handle) (*node, error) {
 	return n, err
 }
 
-// resize gives a file so many bytes, and the clusters for them.
-func (f *FS) resize(ctx context.Context, n *node, size int64) error {
+// resize gives a file so many bytes, and the clusters for them, of which free
+// can be had.
+func (f *FS) resize(ctx context.Context, n *node, size int64, free uint32) error {
 	if size > math.MaxUint32 {
 		return abi.EFBIG
 	}
@@ -301,7 +302,7 @@ func (f *FS) resize(ctx context.Context, n *node, size int64) error {
 		return err
 	}
 	want := f.clustersFor(size)
-	if want > n.ch.n && want-n.ch.n > f.t.nfree {
+	if want > n.ch.n && want-n.ch.n > free {
 		return abi.ENOSPC
 	}
 	return f.changing(ctx, func() error {
