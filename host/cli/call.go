@@ -41,6 +41,10 @@ type globals struct {
 	verbose bool
 	quiet   bool
 	set     []string
+
+	image     string // a disk image instead of a running kernel
+	rw        bool   // it may be written
+	partition int    // which of its partitions, from 1; 0 = the only one
 }
 
 // call is one use of a verb.
@@ -54,6 +58,9 @@ type call struct {
 	mu     sync.Mutex
 	code   int                // exit code so far; protected by mu
 	client *rumpclient.Client // from kernel; used by the verb's goroutine only
+	img    *image             // what client is a process of, with --image
+	shared bool               // client is that of the sh which this is a line of
+	served bool               // a signal is the ordinary end of the verb
 }
 
 func newCall(s streams, g globals, v *verb) *call {
@@ -100,7 +107,7 @@ func (c *call) fail(err error) {
 	defer c.mu.Unlock()
 	c.code = max(c.code, exitCode(err))
 	if _, said := err.(exitError); !said {
-		fmt.Fprintf(c.stderr, "rumpus: %s\n", errorText(err))
+		fmt.Fprintf(c.stderr, "rumpus: %s%s\n", errorText(err), c.hint(err))
 	}
 }
 
@@ -117,12 +124,16 @@ func (c *call) each(ctx context.Context, args []string, f func(arg string) error
 	return nil
 }
 
-// kernel connects to the kernel, once.
+// kernel connects to the kernel, once; with --image to one in this process.
 func (c *call) kernel(ctx context.Context) (*rumpclient.Client, error) {
 	if c.client != nil {
 		return c.client, nil
 	}
-	k, err := rumpclient.Open(ctx, c.serverURL())
+	open := func() (*rumpclient.Client, error) { return rumpclient.Open(ctx, c.serverURL()) }
+	if c.image != "" {
+		open = func() (*rumpclient.Client, error) { return c.openImage(ctx) }
+	}
+	k, err := open()
 	if err != nil {
 		return nil, err
 	}
@@ -146,8 +157,17 @@ func (c *call) close() {
 	if err := c.out.Flush(); err != nil {
 		c.fail(fmt.Errorf("standard output: %w", err))
 	}
-	if c.client != nil {
+	if c.client != nil && !c.shared {
 		c.client.Exit()
 		c.client = nil
+	}
+	if c.img != nil && !c.shared {
+		stop := c.patience("writing to " + c.image)
+		err := c.img.end()
+		stop()
+		c.img = nil
+		if err != nil {
+			c.fail(fmt.Errorf("%s: %w", c.image, err))
+		}
 	}
 }

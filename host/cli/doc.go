@@ -12,6 +12,8 @@
 //	help.go     the manual      errors.go  messages and exit codes
 //	call.go     what a verb is given: streams, global flags, the client
 //	text.go     tables, sizes, text that came from the kernel
+//	image.go    --image: a kernel in this process, around a disk image
+//	sh.go       lines of verbs that share one process of the kernel
 //
 // A verb's function gets a context that ends on SIGINT, SIGTERM and --timeout,
 // and a call. It writes results to call.out, which is flushed when it is done,

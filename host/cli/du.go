@@ -72,7 +72,7 @@ func du(ctx context.Context, c *call, f duFlags, args []string) error {
 		return err
 	}
 	if len(args) == 0 {
-		args = []string{"/"}
+		args = []string{c.here()}
 	}
 	list := []duJSON{}
 	show := func(name string, n int64) {

@@ -119,7 +119,7 @@ func find(ctx context.Context, c *call, f findFlags, args []string) error {
 	}
 	paths := args[:n]
 	if len(paths) == 0 {
-		paths = []string{"/"}
+		paths = []string{c.here()}
 	}
 	fd := &finder{c: c, now: time.Now(), depth: f.depth, max: -1, types: make(map[abi.Fsid]string), files: []fileJSON{}}
 	fd.w = walker{c: c, oneFS: f.oneFS, sorted: f.sorted, lazy: true}

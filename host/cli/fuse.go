@@ -3,14 +3,17 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"path/filepath"
 	"strings"
 
 	"github.com/spf13/pflag"
+
+	"github.com/rumpus-kernel/rumpus/host/config"
 )
 
 var fuseVerb = &verb{
-	name: "fuse", group: groupMounts, synopsis: []string{"", "[--ro] [--nocache] [--xattr] [--allow-other] [-p PATH] DIRECTORY", "-u DIRECTORY"}, max: 1,
+	name: "fuse", group: groupMounts, synopsis: []string{"", "[--ro] [--nocache] [--xattr] [--allow-other] [--passthrough] [-p PATH] DIRECTORY", "-u DIRECTORY"}, max: 1,
 	short: "mount the kernel's files on a directory of the host",
 	long: []string{
 		"Mounts the kernel's files on DIRECTORY, which is one of the host's, by FUSE, so that every program of the host can work on them. Without operands, fuse lists these mounts.",
@@ -29,6 +32,7 @@ var fuseVerb = &verb{
 		nocache := fs.Bool("nocache", false, "the host keeps nothing of what it has read")
 		xattr := fs.Bool("xattr", false, "extended attributes, at the cost of a question at each file's first write")
 		other := fs.Bool("allow-other", false, "other users of the host are let in (an ordinary user needs user_allow_other in /etc/fuse.conf)")
+		pass := fs.Bool("passthrough", false, "the host reads and writes the files of hostfs mounts itself (root only)")
 		return func(ctx context.Context, c *call, args []string) error {
 			k, err := c.kernel(ctx)
 			if err != nil {
@@ -48,16 +52,42 @@ var fuseVerb = &verb{
 			if err != nil {
 				return err
 			}
+			f := config.Fuse{Dir: dir, Path: *path, RO: *ro, NoCache: *nocache, Xattr: *xattr, AllowOther: *other, Passthrough: *pass}
+			if c.img != nil {
+				if *unmount {
+					return usagef("the mount of an image ends with its command, or by fusermount3 -u %s", args[0])
+				}
+				return serveImage(ctx, c, f)
+			}
 			if *unmount {
 				return plainFuse(k.SysctlSet(ctx, "host.fuse.unmount", dir))
 			}
-			b, err := json.Marshal(map[string]any{"dir": dir, "path": *path, "ro": *ro, "nocache": *nocache, "xattr": *xattr, "allowother": *other})
+			b, err := json.Marshal(f)
 			if err != nil {
 				return err
 			}
 			return plainFuse(k.SysctlSet(ctx, "host.fuse.mount", string(b)))
 		}
 	},
+}
+
+// serveImage mounts an image and serves the mount until the command is ended or
+// somebody unmounts it.
+func serveImage(ctx context.Context, c *call, f config.Fuse) error {
+	c.served = true
+	f.RO = f.RO || !c.rw
+	s, err := c.img.k.Fuse(ctx, f)
+	if err != nil {
+		return err
+	}
+	if !c.quiet {
+		fmt.Fprintf(c.stderr, "rumpus: %s is mounted on %s until Ctrl-C, or fusermount3 -u\n", printable(c.image), printable(f.Dir))
+	}
+	select {
+	case <-ctx.Done():
+	case <-s.Done():
+	}
+	return s.Close()
 }
 
 // listFuse shows the mounts in the host's tree.

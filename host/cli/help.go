@@ -11,7 +11,7 @@ import (
 	"github.com/rumpus-kernel/rumpus/host/config"
 )
 
-const topUsage = "rumpus [--config FILE] [--server URL] [--json] [--timeout D] [-v | -q] [--set KEY=VALUE] VERB [ARGUMENT ...]"
+const topUsage = "rumpus [--config FILE] [--server URL | --image FILE [--rw]] [--json] [--timeout D] [-v | -q] [--set KEY=VALUE] VERB [ARGUMENT ...]"
 
 var helpVerb = &verb{
 	name: "help", group: groupOther, synopsis: []string{"[VERB]"}, max: 1, server: true,
@@ -92,6 +92,7 @@ func writeManual(w io.Writer) {
 	for i, p := range []string{
 		"rumpus run boots a kernel in the foreground: the file systems, the network stack and the devices that its configuration chooses, each in a process of its own. All other verbs are clients: they do something in a kernel that runs, over its socket.",
 		"Paths are the kernel's. In cp, which knows both sides, paths of the host are written as they are and the kernel's with kernel: in front. File names and other text from the kernel are written as they are into files and pipes; on a terminal their control characters become \"?\".",
+		"With --image FILE a verb about files works on a disk image: the kernel is inside of the command, which needs no privileges; processes of their own find out what FILE holds and read it, so that a hostile image ends no more than one of these. FILE is a file system or a disk with partitions, what was found is said on standard error, and nothing in it changes unless --rw stands there. sh is for looking around, and fuse mounts the image on a directory of the host for as long as it runs.",
 		"Flags may stand before, between and behind operands; -- ends them.",
 	} {
 		if i > 0 {
@@ -117,6 +118,9 @@ func writeManual(w io.Writer) {
 	for _, o := range [...]struct{ term, text string }{
 		{"--config FILE", "Read the configuration from FILE: for run and config check."},
 		{"--server URL", "The socket of the kernel: unix:///path, or a path."},
+		{"--image FILE", "Work on the disk image or disk FILE of the host instead of a running kernel's files: for " + strings.Join(imageVerbs, ", ") + "."},
+		{"--rw", "The image may be written; without it not a byte of it changes."},
+		{"--partition N", "The partition of the image, counted from 1, where several hold a file system."},
 		{"--json", "Write one JSON document instead of text, where there is something to write. Sizes are bytes, times nanoseconds since 1970."},
 		{"--timeout D", "Give up after D, which is written 500ms, 10s, 2m."},
 		{"-v, --verbose", "Say more."},
@@ -152,6 +156,7 @@ func writeManual(w io.Writer) {
 		{"rumpus mount -t hostfs -o ro /usr/share /mnt", "Show the kernel a directory of the host."},
 		{"rumpus nc -l 8080 > out & rumpus nc 127.0.0.1 8080 < in", "Carry bytes through the kernel's own network."},
 		{"rumpus cat -n 16 /dev/urandom | od -t x1", "Sixteen random bytes."},
+		{"rumpus --image disk.img cp -a kernel:/etc .", "Take a directory out of a disk image."},
 		{"rumpus modstat && rumpus halt", "See what is loaded, and stop."},
 	} {
 		if i > 0 {

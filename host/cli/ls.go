@@ -103,7 +103,7 @@ func ls(ctx context.Context, c *call, f lsFlags, args []string) error {
 		return err
 	}
 	if len(args) == 0 {
-		args = []string{"/"}
+		args = []string{c.here()}
 	}
 	l := &lister{c: c, k: k, f: f, now: time.Now(), head: len(args) > 1 || f.recurse, files: []fileJSON{}}
 	var files []fileInfo

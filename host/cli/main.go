@@ -64,6 +64,13 @@ func addGlobals(fs *pflag.FlagSet, g *globals, short bool) {
 	add("server", func() {
 		fs.StringVar(&g.server, "server", g.server, "the kernel's socket, `URL` is unix:///path or a path")
 	})
+	add("image", func() {
+		fs.StringVar(&g.image, "image", g.image, "look into the disk image `FILE` with a kernel inside this command")
+	})
+	add("rw", func() { fs.BoolVar(&g.rw, "rw", g.rw, "--image may be written") })
+	add("partition", func() {
+		fs.IntVar(&g.partition, "partition", g.partition, "partition `N` of --image, counted from 1")
+	})
 	add("json", func() { fs.BoolVar(&g.json, "json", g.json, "write one JSON document") })
 	add("timeout", func() { fs.DurationVar(&g.timeout, "timeout", g.timeout, "give up after `D` (500ms, 10s, 2m)") })
 	add("verbose", func() { fs.BoolVarP(&g.verbose, "verbose", v, g.verbose, "say more") })
@@ -105,6 +112,16 @@ func dispatch(ctx context.Context, s streams, args []string) int {
 	if len(args) == 0 {
 		return say(exitUsage, "a verb is needed\nusage: %s\nSee rumpus help.", topUsage)
 	}
+	return dispatchVerb(ctx, s, g, args, nil)
+}
+
+// dispatchVerb does what is left of dispatch behind the global flags. prepare,
+// if there is one, is given the call before it is run.
+func dispatchVerb(ctx context.Context, s streams, g globals, args []string, prepare func(*call)) int {
+	say := func(code int, format string, a ...any) int {
+		fmt.Fprintf(s.stderr, "rumpus: %s\n", printableLines(fmt.Sprintf(format, a...)))
+		return code
+	}
 	v := verbNamed(args[0])
 	if v == nil {
 		if near := suggest(args[0]); near != "" {
@@ -134,7 +151,13 @@ func dispatch(ctx context.Context, s streams, args []string) int {
 	if err == nil && g.timeout < 0 {
 		err = usagef("--timeout %v is negative", g.timeout)
 	}
+	if err == nil {
+		err = imageUsage(&g, v)
+	}
 	c := newCall(s, g, v)
+	if prepare != nil {
+		prepare(c)
+	}
 	if err != nil {
 		err = &usageError{err.Error()}
 	} else {
@@ -184,7 +207,9 @@ func (c *call) run(ctx context.Context, f runFunc, args []string) error {
 	err := c.runClient(ctx, f, args)
 	var sig errSignal
 	switch {
-	case err == nil || ctx.Err() == nil:
+	case ctx.Err() == nil || err == nil:
+		return err
+	case errors.As(context.Cause(ctx), &sig) && c.served:
 		return err
 	case errors.As(context.Cause(ctx), &sig):
 		return exitError(128 + int(sig.sig))
@@ -205,6 +230,9 @@ func (c *call) runClient(ctx context.Context, f runFunc, args []string) error {
 	case err := <-done:
 		return err
 	case <-ctx.Done():
+	}
+	if c.image != "" {
+		return <-done // what is not written would be lost; a second signal does that
 	}
 	t := time.NewTimer(patience)
 	defer t.Stop()

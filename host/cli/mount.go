@@ -415,6 +415,9 @@ func df(ctx context.Context, c *call, k *rumpclient.Client, args []string, peopl
 			continue
 		}
 		m := toMountJSON(&all[i])
+		if len(args) == 0 && slices.ContainsFunc(all[i+1:], func(over abi.Statvfs) bool { return over.On == m.Dir }) {
+			continue // nobody can see it
+		}
 		list = append(list, m)
 		row := []string{c.show(source(m)), unit(m.Size), unit(m.Used), unit(m.Avail), percent(m.Used, m.Avail)}
 		if inodes {

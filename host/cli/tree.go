@@ -97,7 +97,7 @@ func drawTrees(ctx context.Context, c *call, f treeFlags, args []string) error {
 		return err
 	}
 	if len(args) == 0 {
-		args = []string{"/"}
+		args = []string{c.here()}
 	}
 	d := &drawer{c: c, f: f}
 	list := []*treeJSON{}

@@ -63,7 +63,7 @@ func init() {
 		runVerb, haltVerb, dmesgVerb, eventsVerb, sysctlVerb, vmstatVerb, iostatVerb, psVerb, killVerb, fstatVerb,
 		modstatVerb, modloadVerb, modunloadVerb,
 		lsVerb, catVerb, writeVerb, cpVerb, mkdirVerb, rmVerb, rmdirVerb, mvVerb, lnVerb,
-		readlinkVerb, statVerb, touchVerb, chmodVerb, chownVerb, findVerb, duVerb, treeVerb,
+		readlinkVerb, statVerb, touchVerb, chmodVerb, chownVerb, findVerb, duVerb, treeVerb, shVerb,
 		mountVerb, umountVerb, dfVerb, fuseVerb,
 		devVerb, cgdconfigVerb, vndconfigVerb, nbdVerb, ddVerb,
 		ncVerb, ifconfigVerb,

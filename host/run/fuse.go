@@ -60,13 +60,22 @@ func (m *fuseMounts) mount(ctx context.Context, e config.Fuse) error {
 	if m.closed {
 		return fmt.Errorf("the kernel is ending: %w", abi.ESHUTDOWN)
 	}
-	s, err := fuse.Mount(ctx, m.h.k.VFS, fuse.Options{Dir: e.Dir, Path: e.Path, RO: e.RO, NoCache: e.NoCache, Xattr: e.Xattr,
-		AllowOther: e.AllowOther, Log: m.h.k.Msg.Logger("fuse"), Evcnt: m.h.k.Evcnt.Attach})
+	s, err := fuse.Mount(ctx, m.h.k.VFS, m.h.fuseOptions(e))
 	if err != nil {
 		return err
 	}
 	m.mounts = append(m.gone(), s)
 	return nil
+}
+
+// fuseOptions are those of an entry of exports/fuse.
+func (h *host) fuseOptions(e config.Fuse) fuse.Options {
+	o := fuse.Options{Dir: e.Dir, Path: e.Path, RO: e.RO, NoCache: e.NoCache, Xattr: e.Xattr,
+		AllowOther: e.AllowOther, Log: h.k.Msg.Logger("fuse"), Evcnt: h.k.Evcnt.Attach}
+	if e.Passthrough {
+		o.Backing = h.backing
+	}
+	return o
 }
 
 // gone forgets mounts that somebody has unmounted. Preconditions: mu is held.
