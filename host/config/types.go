@@ -173,6 +173,8 @@ type Fuse struct {
 	Xattr   bool `koanf:"xattr"`
 	// AllowOther lets other users of the host in.
 	AllowOther bool `koanf:"allow-other"`
+	// Passthrough has Linux read and write the files of hostfs mounts itself.
+	Passthrough bool `koanf:"passthrough"`
 }
 
 // NBD is one block device of the kernel that is served by the NBD protocol.

@@ -31,7 +31,7 @@ func (s *Server) lookup(r *request, dir *vfs.Vnode, n string, out *fuse.EntryOut
 	if err != nil {
 		return err
 	}
-	return s.answer(r, dir, v, out)
+	return s.answer(r, dir, v, n, out)
 }
 
 // Lookup is LOOKUP. That a name is missing may be kept as well.

@@ -18,6 +18,11 @@ type openFile struct {
 	f *file.File
 	v *vfs.Vnode // f keeps it
 	c *abi.Caller
+
+	// Of one whose reads and writes could pass by us, and whether they do.
+	node uint64
+	b    *backing
+	pass bool
 }
 
 // file is the open file of a number, nil for one that is none.
@@ -28,11 +33,11 @@ func (s *Server) file(fh uint64) *openFile {
 }
 
 // addFile gives an open file a number.
-func (s *Server) addFile(f *file.File, v *vfs.Vnode, c *abi.Caller) uint64 {
+func (s *Server) addFile(f *openFile) uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.lastFh++
-	s.files[s.lastFh] = &openFile{f, v, c}
+	s.files[s.lastFh] = f
 	return s.lastFh
 }
 
@@ -43,11 +48,14 @@ func opening(fl int) int {
 	return linuxabi.OpenFlags(fl) & (abi.O_ACCMODE | abi.O_TRUNC | abi.O_SYNC | abi.O_DSYNC)
 }
 
-func (s *Server) opened(v *vfs.Vnode, f *file.File, c *abi.Caller, out *fuse.OpenOut) {
-	out.Fh = s.addFile(f, v, c)
+// opened answers an open of a node.
+func (s *Server) opened(r *request, id uint64, v *vfs.Vnode, f *file.File, c *abi.Caller, out *fuse.OpenOut) {
 	if s.ttl(v) > 0 {
 		out.OpenFlags = fuse.FOPEN_KEEP_CACHE
 	}
+	o := &openFile{f: f, v: v, c: c}
+	s.passBy(r, id, o, out)
+	out.Fh = s.addFile(o)
 }
 
 // Open is OPEN. Only regular files come here: fifos, sockets and devices are
@@ -80,7 +88,7 @@ func (s *Server) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut
 		if setid {
 			s.lostSetid(r, v)
 		}
-		s.opened(v, f, who, out)
+		s.opened(r, in.NodeId, v, f, who, out)
 		return nil
 	})
 }
@@ -118,11 +126,11 @@ func (s *Server) Create(cancel <-chan struct{}, in *fuse.CreateIn, n string, out
 		v := vfs.VnodeOf(f)
 		v.Hold()
 		defer v.Rele()
-		if err := s.answer(r, dir, v, &out.EntryOut); err != nil {
+		if err := s.answer(r, dir, v, n, &out.EntryOut); err != nil {
 			f.Release(context.Background())
 			return err
 		}
-		s.opened(v, f, who, &out.OpenOut)
+		s.opened(r, out.NodeId, v, f, who, &out.OpenOut)
 		return nil
 	})
 }
@@ -148,8 +156,10 @@ func (s *Server) Release(_ <-chan struct{}, in *fuse.ReleaseIn) {
 	delete(s.files, in.Fh)
 	s.mu.Unlock()
 	if f != nil {
+		ctx := vfs.WithOrigin(context.Background(), s)
 		s.released(f, in.Fh, in.NodeId)
-		f.f.Release(vfs.WithOrigin(context.Background(), s))
+		s.unpass(ctx, f)
+		f.f.Release(ctx)
 	}
 }
 
@@ -221,6 +231,9 @@ func (s *Server) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (u
 
 // Fsync is FSYNC.
 func (s *Server) Fsync(cancel <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
+	if f := s.file(in.Fh); f != nil && f.pass {
+		return status(f.b.fsync(in.FsyncFlags&1 != 0))
+	}
 	return s.on(cancel, &in.InHeader, func(r *request, v *vfs.Vnode) error {
 		return v.Fsync(r, superuser, in.FsyncFlags&1 != 0)
 	})

@@ -65,6 +65,7 @@ func (s *Server) Unmounting(fsid abi.Fsid) {
 	}
 	s.mu.RUnlock()
 	s.letGo(func(v *vfs.Vnode) bool { return v.Handle().FS == fsid && !open[v] })
+	s.dropRoots(fsid)
 }
 
 // queue adds an event, unless it is the last one already.

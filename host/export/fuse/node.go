@@ -73,6 +73,7 @@ func (s *Server) Forget(id, lookups uint64) {
 		return
 	}
 	delete(s.nodes, id)
+	s.unnoted(id)
 	v := n.v
 	if v != nil {
 		delete(s.byVnode, v)
@@ -164,11 +165,12 @@ func (s *Server) attr(st *abi.Stat, a *fuse.Attr) {
 }
 
 // answer enters v, whose reference it takes over, and fills in what Linux
-// learns of it as a name in dir.
-func (s *Server) answer(r *request, dir, v *vfs.Vnode, out *fuse.EntryOut) error {
+// learns of it as a name in dir, the node that is asked about.
+func (s *Server) answer(r *request, dir, v *vfs.Vnode, name string, out *fuse.EntryOut) error {
 	v.Hold()
 	defer v.Rele()
 	id := s.enter(v)
+	s.noted(r.h.NodeId, v, id, name)
 	st, err := v.Stat(r)
 	if err != nil {
 		s.Forget(id, 1)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -25,6 +26,11 @@ type Options struct {
 	RO      bool // nothing can be changed through this mount
 	NoCache bool // Linux keeps nothing
 	Xattr   bool // extended attributes; each file's first write asks for one then
+
+	// Backing is the host's directory that a mount of the kernel shows, open in
+	// any way, if reads and writes of its files may pass by the kernel
+	// (passthrough.go); nil without an error: it shows none. nil: nothing passes.
+	Backing func(m vfs.MountInfo) (*os.File, error)
 
 	// AllowOther lets other users in: always so if root mounts; for an ordinary
 	// user /etc/fuse.conf must have user_allow_other.
@@ -52,6 +58,9 @@ type Server struct {
 	files   map[uint64]*openFile
 	lastFh  uint64
 
+	pass   passing
+	unable atomic.Bool // Linux refuses what passes by us
+
 	lmu     sync.Mutex
 	owners  map[uint64]*lockOwner // by Linux's number
 	byPid   map[int32]*lockOwner
@@ -69,7 +78,7 @@ type Server struct {
 	unhook func()
 	tasks  sync.WaitGroup
 	once   sync.Once
-	cnt    struct{ invals, late *modapi.Counter }
+	cnt    struct{ invals, late, passed *modapi.Counter }
 }
 
 var _ fuse.RawFileSystem = (*Server)(nil)
@@ -95,7 +104,8 @@ func Mount(ctx context.Context, k *vfs.VFS, o Options) (*Server, error) {
 	s := &Server{o: o, vfs: k, dir: dir, ids: hostIDs(), nodes: map[uint64]*node{}, byVnode: map[*vfs.Vnode]*node{}, lastID: rootID,
 		files: map[uint64]*openFile{}, owners: map[uint64]*lockOwner{}, byPid: map[int32]*lockOwner{}, lastPid: firstPid,
 		moved: make(chan struct{}), wake: make(chan struct{}, 1), ended: make(chan struct{})}
-	s.cnt.invals, s.cnt.late = o.Evcnt("fuse", "invalidations"), o.Evcnt("fuse", "late")
+	s.cnt.invals, s.cnt.late, s.cnt.passed = o.Evcnt("fuse", "invalidations"), o.Evcnt("fuse", "late"), o.Evcnt("fuse", "passed")
+	s.pass = passing{roots: map[abi.Fsid]*backRoot{}, open: map[uint64]*backing{}, hints: map[uint64]hint{}}
 	root, err := k.Vget(ctx, vfs.Where{Caller: superuser}, o.Path)
 	if err != nil {
 		return nil, fmt.Errorf("fuse %s: %s: %w", o.Dir, o.Path, err)
@@ -121,13 +131,16 @@ func Mount(ctx context.Context, k *vfs.VFS, o Options) (*Server, error) {
 
 // serverOptions are what go-fuse is told.
 func (s *Server) serverOptions() *fuse.MountOptions {
+	disabled := uint64(fuse.CAP_NO_OPEN_SUPPORT)
+	if s.o.Backing == nil {
+		disabled |= fuse.CAP_PASSTHROUGH
+	}
 	return &fuse.MountOptions{
 		FsName: "rumpus", Name: "rumpus",
 		MaxBackground: 64, MaxWrite: 1 << 20, MaxReadAhead: 1 << 20,
 		EnableLocks: true, EnableSymlinkCaching: !s.o.NoCache, ExplicitDataCacheControl: !s.o.NoCache,
-		ExtraCapabilities: fuse.CAP_ATOMIC_O_TRUNC | fuse.CAP_READDIRPLUS_AUTO | fuse.CAP_HANDLE_KILLPRIV_V2,
-		// There is no file of the host's behind ours.
-		DisabledCapabilities: fuse.CAP_PASSTHROUGH | fuse.CAP_NO_OPEN_SUPPORT,
+		ExtraCapabilities:    fuse.CAP_ATOMIC_O_TRUNC | fuse.CAP_READDIRPLUS_AUTO | fuse.CAP_HANDLE_KILLPRIV_V2,
+		DisabledCapabilities: disabled,
 		Logger:               log.New(io.Discard, "", 0),
 		PanicHandler: func(v any) fuse.Status {
 			panic(v) // a fault of ours: the host ends, as it does for every other
@@ -145,8 +158,10 @@ func (s *Server) serve() {
 	s.files = map[uint64]*openFile{}
 	s.mu.Unlock()
 	for _, f := range files {
+		s.unpass(context.Background(), f)
 		f.f.Release(context.Background())
 	}
+	s.dropRoots(0)
 	s.lmu.Lock()
 	pids := make([]int32, 0, len(s.byPid))
 	for p := range s.byPid {
