@@ -45,10 +45,14 @@
 // while a name goes would be kept past the change. Every close is told (FLUSH),
 // since record locks go with it.
 //
-// There is no passthrough of hostfs's files. Linux takes a descriptor for that,
-// which the component has and no message can carry; the host would hand Linux
-// whatever a component says is the file, and reads and writes would pass by who
-// may write how much, by ids that are mapped, by kqueue and by a forced unmount.
+// Where Options.Backing allows it, Linux reads and writes the files of hostfs
+// mounts itself, on the file of the host behind each (FUSE_PASSTHROUGH); root
+// only. The host opens that file in the directory that it has granted, and
+// takes it if it is the vnode's: no component hands a descriptor over, and one
+// that dies disturbs no read or write. Opening, closing, sizes, names and
+// permissions remain the kernel's. What is lost: reads and writes pass by who is
+// told of them (kqueues and other exports hear at the close), and what is open
+// stays so over a forced unmount. See passthrough.go.
 //
 // # Waiting
 //
