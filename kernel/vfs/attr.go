@@ -189,7 +189,12 @@ func (v *Vnode) fixBytes(va *abi.Vattr) {
 	}
 }
 
+// isDirty reports whether attributes or pages are newer here than in the file
+// system. A truncation writes the attributes and leaves pages.
 func (v *Vnode) isDirty() bool {
+	if d := v.data.Load(); d != nil && d.soiled.Load() {
+		return true
+	}
 	v.amu.Lock()
 	defer v.amu.Unlock()
 	return v.dirty != 0

@@ -17,9 +17,10 @@ type fileData struct {
 	leaves map[int64]*leaf
 	last   atomic.Pointer[leaf] // the leaf used last
 	npages atomic.Int64
-	ndirty int    // pages that differ from the file system's (Pager)
-	epoch  uint64 // of the mount's reservation
-	gen    uint64 // counts changes of contents, for who reads without the lock
+	ndirty int         // pages that differ from the file system's (Pager)
+	soiled atomic.Bool // ndirty > 0, for who has no lock
+	epoch  uint64      // of the mount's reservation
+	gen    uint64      // counts changes of contents, for who reads without the lock
 
 	covered  int64 // bytes that the file system has space for, or has promised (growth)
 	promised int64 // of them promised
@@ -88,6 +89,7 @@ func (d *fileData) soil(n int64) {
 	if l.dirty[i/64]&(1<<(i%64)) == 0 {
 		l.dirty[i/64] |= 1 << (i % 64)
 		d.ndirty++
+		d.soiled.Store(true)
 	}
 }
 
@@ -95,6 +97,7 @@ func (d *fileData) clean(l *leaf, i int) {
 	if l.dirty[i/64]&(1<<(i%64)) != 0 {
 		l.dirty[i/64] &^= 1 << (i % 64)
 		d.ndirty--
+		d.soiled.Store(d.ndirty > 0)
 	}
 }
 

@@ -20,11 +20,11 @@ import (
 // and its journal: it survives a death of the component.
 
 const (
-	growStep  = 256      // pages that are granted ahead
-	growLeast = 4 << 10  // pages that must be left besides
-	growAgain = 64       // growths after which it is looked again whether there is plenty
-	growGiant = 30       // files that grow over a multiple of 1<<growGiant bytes ask at once
-	growMost  = 1 << 50  // bytes
+	growStep  = 256     // pages that are granted ahead
+	growLeast = 4 << 10 // pages that must be left besides
+	growAgain = 64      // growths after which it is looked again whether there is plenty
+	growGiant = 30      // files that grow over a multiple of 1<<growGiant bytes ask at once
+	growMost  = 1 << 50 // bytes
 )
 
 // growth is what a mount has promised to files. Protected by Mount.resMu.

@@ -28,6 +28,7 @@ type FS struct {
 	lazy   map[*node]bool // files with init < size
 	ids    ids
 	space  space
+	closed bool  // unmounted
 	broken error // a change was left half done
 	logged int   // damage that was told
 }
@@ -190,7 +191,7 @@ func (f *FS) Unmount(ctx context.Context) error {
 	f.mu.Lock()
 	err := f.flush(ctx)
 	f.nodes = map[abi.Fileid]*node{} // handles are ESTALE from here on
-	f.lazy, f.ids = nil, ids{}
+	f.lazy, f.ids, f.closed = nil, ids{}, true
 	f.mu.Unlock()
 	if f.mod != nil {
 		f.mod.unmounted(f)
