@@ -92,7 +92,8 @@ exports: {fuse: [{dir: %[2]s, passthrough: true}]}
 		return err != nil || fi.Size() > 0
 	})
 	go func() { opened <- dd.Wait() }()
-	for i := range 2 {
+	const kills = 2
+	for i := range kills {
 		was := c.row("vfs")
 		kill(t, was.Pid, syscall.SIGKILL)
 		use(i + 1)
@@ -113,7 +114,7 @@ exports: {fuse: [{dir: %[2]s, passthrough: true}]}
 	}
 	eventually(t, bootTime, "a mount that works", func() bool {
 		b, err := os.ReadFile(filepath.Join(dir, "h/f"))
-		return err == nil && len(b) == 250000
+		return err == nil && len(b) == kills*50000+100000
 	})
 	h.end0()
 }
