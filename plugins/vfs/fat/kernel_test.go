@@ -129,7 +129,7 @@ func TestSpace(t *testing.T) {
 	}{
 		{"tiny", 160 << 10, fat.FormatOptions{Bits: 12, Cluster: 512}, 40000, 600},
 		{"small", 1 << 20, fat.FormatOptions{Bits: 12, Cluster: 4096}, 200000, 400},
-		{"large clusters", 12 << 20, fat.FormatOptions{Bits: 12, Cluster: 32 << 10}, 1 << 20, 200},
+		{"large clusters", 6 << 20, fat.FormatOptions{Bits: 12, Cluster: 32 << 10}, 1 << 20, 300},
 		{"plenty", 60 << 20, fat.FormatOptions{Bits: 32, Cluster: 512}, 6 << 20, 120},
 	} {
 		t.Run(fm.name, func(t *testing.T) {
