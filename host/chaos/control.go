@@ -34,10 +34,6 @@ var kindNames = map[kind]string{kSIGKILL: "SIGKILL", kSIGSTOP: "SIGSTOP", kKill:
 
 func (k kind) String() string { return kindNames[k] }
 
-// blamed reports whether the component has itself to blame: a second such death
-// during the same request would make that request a poison.
-func (k kind) blamed() bool { return k != kSIGKILL && k != kKill }
-
 // moment is where a component does something to itself.
 type moment uint8
 

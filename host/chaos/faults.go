@@ -60,7 +60,8 @@ func plan(rng *rand.Rand, n, slow int, rig rigKind) []fault {
 			}
 		}
 		if f.victim == "vfs" && rng.IntN(4) == 0 {
-			blamed := f.order.kind.blamed()
+			// Only kills: another death during the same request that can be blamed on
+			// it would make it a poison, and EIO its right answer.
 			for range 1 + rng.IntN(2) {
 				o := order{kind: kKill, moment: []moment{mInit, mMount, mMounted, mReplay, mReplay}[rng.IntN(5)], nth: uint16(1 + rng.IntN(2))}
 				switch o.moment {
@@ -68,10 +69,6 @@ func plan(rng *rand.Rand, n, slow int, rig rigKind) []fault {
 					o.nth = 1
 				case mReplay:
 					o.nth = uint16(1 + rng.IntN(12))
-					// One death for which a request is to blame is no poison, two are.
-					if ks := []kind{kPanic, kExit, kAbort, kStop}; !blamed && rng.IntN(2) == 0 {
-						o.kind, blamed = ks[rng.IntN(len(ks))], true
-					}
 				}
 				f.again = append(f.again, o)
 			}
@@ -111,7 +108,7 @@ func inside(rng *rand.Rand, victim string) order {
 			o.nth = 1
 		}
 	}
-	if rng.IntN(12) == 0 { // what is judged by 100 ms of processor time, or by 5 s
+	if victim != "dev" && rng.IntN(12) == 0 { // what is judged by 100 ms of processor time, or by 5 s
 		o.moment = mQuick
 		if o.kind = kLoop; rng.IntN(4) == 0 {
 			o.kind = kDeadlock
@@ -174,10 +171,16 @@ func (r *round) strike(ctx context.Context, f fault) (s struck, err error) {
 	h.begin()
 	defer h.end()
 	var began time.Time
-	if f.order.moment == mAny {
-		if len(f.again) > 0 {
-			r.chain(pg, pid, f.again[0])
+	given := false // an order to a process that takes over
+	chain := func(not uint32, rest []order) {
+		if given = len(rest) > 0; given {
+			o := rest[0]
+			o.not = not
+			pg.give(o)
 		}
+	}
+	if f.order.moment == mAny {
+		chain(pid, f.again)
 		began = time.Now()
 		sig := syscall.SIGKILL
 		if f.order.kind == kSIGSTOP {
@@ -195,9 +198,7 @@ func (r *round) strike(ctx context.Context, f fault) (s struck, err error) {
 		}
 		began = time.Now()
 		pid = uint32(pg.fired.Load())
-		if len(f.again) > 0 {
-			r.chain(pg, pid, f.again[0])
-		}
+		chain(pid, f.again)
 	}
 	limit, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -214,10 +215,9 @@ func (r *round) strike(ctx context.Context, f fault) (s struck, err error) {
 		switch e.Kind {
 		case evlog.Died:
 			died[e.Pid] = true
-			if s.deaths++; len(died) > 1 && len(rest) > 0 {
-				if rest = rest[1:]; len(rest) > 0 {
-					r.chain(pg, uint32(e.Pid), rest[0])
-				}
+			if s.deaths++; given && uint32(pg.fired.Load()) == uint32(e.Pid) {
+				rest = rest[1:]
+				chain(uint32(e.Pid), rest)
 			}
 			continue
 		case evlog.Recovered:
@@ -225,15 +225,16 @@ func (r *round) strike(ctx context.Context, f fault) (s struck, err error) {
 				continue
 			}
 			s.recovery, s.own = time.Since(began), time.Duration(e.Ns)
-			pg.take() // a moment that the last process did not come by
+			if given && !pg.take() { // otherwise nobody came by the moment
+				for pg.fired.Load() == 0 {
+					time.Sleep(10 * time.Microsecond)
+				}
+				if uint32(pg.fired.Load()) == uint32(e.Pid) {
+					continue // it dies now; another is one that stood by
+				}
+			}
 			return s, nil
 		}
 		return s, fmt.Errorf("%s: %s: %s %s", f.victim, e.Kind, e.Op, e.Text)
 	}
-}
-
-// chain gives the next process an order.
-func (r *round) chain(pg *page, not uint32, o order) {
-	o.not = not
-	pg.give(o)
 }

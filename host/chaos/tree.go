@@ -55,9 +55,9 @@ type tree struct {
 
 // Bounds of a subtree.
 const (
-	treeNames = 9
+	treeNames = 6
 	treeDepth = 3
-	treeFile  = 24 << 10
+	treeFile  = 16 << 10
 	treeHeld  = 4
 )
 

@@ -181,7 +181,8 @@ func (f *FS) Judge(own bool) {
 
 // Fail says that no process will come: callers get EIO instead of waiting,
 // until another Recover succeeds. It does nothing while there is one, and after a
-// Recover that ended because its process died, for which a Down is to come.
+// Recover or a call that ended because the process died, for which a Down is to
+// come.
 func (f *FS) Fail() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -312,6 +313,7 @@ func (f *FS) lost(g *gen) {
 func (f *FS) lostLocked(g *gen) {
 	if f.cur.Load() == g {
 		f.cur.Store(nil)
+		f.again = true // Down is to come; a Fail before it means the process that died before this one
 		f.until = time.Now().Add(f.o.Wait)
 		f.wakeLocked()
 	}
