@@ -26,6 +26,7 @@ type layout struct {
 	clusters  uint32 // how many there are: the last is clusters+1
 	fsinfo    int64  // FAT32: where the FSInfo sector is; 0 = there is none
 	label     string
+	extended  bool // there is an extended boot signature
 }
 
 const (
@@ -132,9 +133,9 @@ func parseBPB(b []byte, size int64, devSector uint32) (layout, error) {
 		n = fit
 	}
 	l.clusters = uint32(n)
-	lab := b[43:54]
+	lab, sig := b[43:54], b[38]
 	if wide {
-		lab = b[71:82]
+		lab, sig = b[71:82], b[66]
 		l.rootFirst = le.Uint32(b[44:])
 		if !l.valid(l.rootFirst) {
 			return bad("cluster of the root directory", l.rootFirst)
@@ -144,7 +145,9 @@ func parseBPB(b []byte, size int64, devSector uint32) (layout, error) {
 			l.fsinfo = s * l.sector
 		}
 	}
-	l.label = labelOf(lab)
+	if l.extended = sig == 0x28 || sig == 0x29; sig == 0x29 {
+		l.label = labelOf(lab)
+	}
 	return l, nil
 }
 

@@ -10,12 +10,12 @@ import (
 )
 
 // Records of the Store: "s" has the next file id, where the search for free
-// clusters goes on, and the times of the root; "i" and an id, where its slot is,
-// its pins, its generation if that is an odd one, and if it has no name the slot
-// itself.
+// clusters goes on, the times of the root, and whether the dirty flag stays; "i"
+// and an id, where its slot is, its pins, its generation if that is an odd one,
+// and if it has no name the slot itself.
 
 const (
-	superLen  = 8 + 4 + 6
+	superLen  = 8 + 4 + 6 + 1
 	recordLen = 8 + 4 + 4
 )
 
@@ -70,6 +70,11 @@ func (f *FS) Checkpoint(ctx context.Context, _ abi.OpSeq) error {
 	for _, v := range []uint16{root.s.mdate, root.s.mtime, root.s.adate} {
 		super = binary.LittleEndian.AppendUint16(super, v)
 	}
+	damaged := byte(0)
+	if f.damaged {
+		damaged = 1
+	}
+	super = append(super, damaged)
 	ops = append(ops, modapi.StoreOp{Key: []byte("s"), Value: super})
 	if err := f.st.Write(ctx, ops); err != nil {
 		return err
@@ -90,6 +95,10 @@ func (f *FS) restore(ctx context.Context) error {
 	for i, v := range []*uint16{&root.s.mdate, &root.s.mtime, &root.s.adate} {
 		*v = binary.LittleEndian.Uint16(b[12+2*i:])
 	}
+	if f.dirty, err = f.readDirty(ctx); err != nil {
+		return err
+	}
+	f.damaged = b[superLen-1] != 0
 	from := []byte("i")
 	pinned := map[abi.Fileid]uint32{}
 	for {

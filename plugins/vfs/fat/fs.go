@@ -21,16 +21,19 @@ type FS struct {
 	logger modapi.Logger
 	mod    *Module // nil in tests
 
-	mu     sync.Mutex
-	c      *cache
-	t      table
-	nodes  map[abi.Fileid]*node
-	lazy   map[*node]bool // files with init < size
-	ids    ids
-	space  space
-	closed bool  // unmounted
-	broken error // a change was left half done
-	logged int   // damage that was told
+	mu      sync.Mutex
+	c       *cache
+	t       table
+	nodes   map[abi.Fileid]*node
+	lazy    map[*node]bool // files with init < size
+	ids     ids
+	space   space
+	ro      bool  // mounted read-only: nothing is ever written
+	dirty   bool  // the dirty flag is set
+	damaged bool  // and stays: fsck should look at it
+	closed  bool  // unmounted
+	broken  error // a change was left half done
+	logged  int   // damage that was told
 }
 
 var (
@@ -189,7 +192,7 @@ func (f *FS) Statvfs(ctx context.Context) (abi.Statvfs, error) {
 // Unmount gives the device what it does not have yet, and lets go of it.
 func (f *FS) Unmount(ctx context.Context) error {
 	f.mu.Lock()
-	err := f.flush(ctx)
+	err := f.finish(ctx)
 	f.nodes = map[abi.Fileid]*node{} // handles are ESTALE from here on
 	f.lazy, f.ids, f.closed = nil, ids{}, true
 	f.mu.Unlock()
@@ -200,6 +203,26 @@ func (f *FS) Unmount(ctx context.Context) error {
 		err = cerr
 	}
 	return err
+}
+
+// finish leaves the device as one that nobody has mounted.
+func (f *FS) finish(ctx context.Context) error {
+	if f.broken != nil || f.closed {
+		return f.flush(ctx)
+	}
+	for _, n := range f.nodes { // open files without a name, of a mount that ends by force
+		if n.gone {
+			if err := f.end(ctx, n); err != nil {
+				return err
+			}
+		}
+	}
+	if f.dirty && !f.damaged {
+		if err := f.setDirty(ctx, false); err != nil {
+			return err
+		}
+	}
+	return f.flush(ctx)
 }
 
 // Sync gives the device everything and has it make that durable. A mount with a

@@ -132,8 +132,14 @@ func open(ctx context.Context, dev devops.BlockIO, o options, req *vfsops.MountR
 	root := &node{id: rootID, gen: 1, dir: true, s: slot{attr: attrDir}}
 	root.ch.reset(l.rootFirst)
 	f.nodes[rootID] = root
-	if req.Seq != 0 {
+	f.ro = req.ReadOnly
+	switch {
+	case req.Seq != 0:
 		if err := f.restore(ctx); err != nil {
+			return nil, err
+		}
+	case !f.ro:
+		if err := f.recoverLost(ctx); err != nil {
 			return nil, err
 		}
 	}

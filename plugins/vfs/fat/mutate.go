@@ -11,10 +11,16 @@ import (
 
 // ready prepares a mutator.
 func (f *FS) ready(ctx context.Context) error {
-	if f.broken != nil {
+	switch {
+	case f.broken != nil:
 		return f.broken
+	case f.ro:
+		return abi.EROFS
 	}
-	return f.t.load(ctx)
+	if err := f.t.load(ctx); err != nil || f.dirty {
+		return err
+	}
+	return f.setDirty(ctx, true)
 }
 
 // Create makes a regular file.

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/rumpus-kernel/rumpus/modapi"
@@ -156,7 +157,26 @@ func (r *rig) check() {
 	r.Helper()
 	r.must(r.Sync(ctx, abi.Handle{}, false))
 	if m, ok := r.dev.(*modtest.RAM); ok {
-		fsck(r.TB, m.Bytes())
+		img := slices.Clone(m.Bytes())
+		if l, err := parseBPB(img, int64(len(img)), 512); err == nil {
+			unmark(img, &l)
+		}
+		fsck(r.TB, img)
+	}
+}
+
+// unmark clears the dirty flag of an image, for fsck in the middle of a mount.
+func unmark(img []byte, l *layout) {
+	if at := l.stateByte(); at > 0 {
+		img[at] &^= 1
+	}
+	for i := range int64(l.fats) {
+		switch fat := img[l.fat+i*l.fatSize:]; l.bits {
+		case 16:
+			fat[3] |= 0x80
+		case 32:
+			fat[7] |= 0x08
+		}
 	}
 }
 

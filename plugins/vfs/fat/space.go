@@ -32,7 +32,10 @@ func (f *FS) Reserve(ctx context.Context, pages int64) (int64, error) {
 		f.space.held = max(0, f.space.held-(n-k))
 		return pages, nil
 	}
-	if err := f.ready(ctx); err != nil {
+	if f.broken != nil || f.ro {
+		return 0, abi.ENOSPC
+	}
+	if err := f.t.load(ctx); err != nil {
 		return 0, err
 	}
 	// The last of the clusters can be less than a page.

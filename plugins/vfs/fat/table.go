@@ -37,6 +37,11 @@ func (t *table) get(ctx context.Context, c uint32) (uint32, error) {
 	if !t.valid(c) {
 		return 0, fmt.Errorf("cluster %d of %d: %w", c, t.clusters, abi.EIO)
 	}
+	return t.entry(ctx, c)
+}
+
+// entry is get for the two entries in front of the clusters' as well.
+func (t *table) entry(ctx context.Context, c uint32) (uint32, error) {
 	off, n := t.entryAt(c)
 	copyOff := int64(t.active) * t.fatSize
 	var b [4]byte
@@ -65,6 +70,11 @@ func (t *table) set(ctx context.Context, c, v uint32) error {
 	if !t.valid(c) {
 		return fmt.Errorf("cluster %d of %d: %w", c, t.clusters, abi.EIO)
 	}
+	return t.put(ctx, c, v)
+}
+
+// put is set for the two entries in front of the clusters' as well.
+func (t *table) put(ctx context.Context, c, v uint32) error {
 	off, n := t.entryAt(c)
 	for i := range t.fats {
 		if !t.mirror && i != t.active {
