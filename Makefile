@@ -6,7 +6,7 @@ PLUGINS := vfs net dev
 # The race detector needs a C compiler; without one the tests run without it.
 RACE    := $(shell command -v "$$($(GO) env CC)" >/dev/null 2>&1 && echo -race)
 
-.PHONY: all build build-bench run bench test vet cross fuzz soak clean help
+.PHONY: all build build-bench run bench test vet cross fuzz soak chaos clean help
 
 all: build
 
@@ -50,6 +50,11 @@ soak: build-bench ## kill clients for a minute, components for a long time (KILL
 	RUMPUS_LONG=1 $(GO) test -count 1 -timeout 10m -run TestScale -v ./kernel/vfs
 	bin/rumpus-bench -files $(or $(FILES),1000000)
 	bin/rumpus-bench -soak $(or $(OPS),1e8)
+
+chaos: ## break components, hosts and disks under load: MINUTES=60 SEED=7; a row a fault in bin/chaos.csv
+	@mkdir -p bin
+	CGO_ENABLED=0 $(GO) build -o bin/rumpus-chaos ./host/chaos
+	@bin/rumpus-chaos -minutes $(or $(MINUTES),1) -seed $(or $(SEED),0) -csv bin/chaos.csv
 
 clean: ## remove what build made
 	rm -rf bin

@@ -31,6 +31,9 @@ const patience = 90 * time.Second
 // program is the path of this program, built without cgo.
 var program = sync.OnceValues(os.Executable)
 
+// hostEnviron is more of a host's environment.
+var hostEnviron []string
+
 // hostRole is what a process with hostEnv does: `rumpus run`, and a census for
 // each line on its standard input. The end of that is the end of who asks, and
 // this process's.
@@ -133,7 +136,7 @@ func startHost(ctx context.Context, cfg, sock string) (*host, error) {
 		return nil, err
 	}
 	h := &host{cmd: exec.Command(exe), sock: sock, said: make(chan census, 1), err: &tail{}, done: make(chan struct{})}
-	h.cmd.Env = []string{hostEnv + "=" + cfg, "TMPDIR=" + filepath.Dir(cfg), "PATH=" + os.Getenv("PATH")}
+	h.cmd.Env = append([]string{hostEnv + "=" + cfg, "TMPDIR=" + filepath.Dir(cfg), "PATH=" + os.Getenv("PATH")}, hostEnviron...)
 	h.cmd.Stderr = h.err
 	h.cmd.WaitDelay = 5 * time.Second
 	if h.in, err = h.cmd.StdinPipe(); err != nil {

@@ -100,11 +100,14 @@ func newRound(ctx context.Context, seed uint64, kind rigKind, rep *report, lie *
 	return r, nil
 }
 
+// random is a source of its own for each n.
+func (r *round) random(n int) *rand.Rand { return rand.New(rand.NewPCG(r.seed, uint64(n))) }
+
 // begin sets the users to work. n tells the directories of this time from those
 // of another.
 func (r *round) begin(ctx context.Context, n int, l load) error {
 	r.stop, r.ends, r.net = make(chan struct{}), nil, nil
-	seed := func(i int) *rand.Rand { return rand.New(rand.NewPCG(r.seed, uint64(n*1000+i))) }
+	seed := func(i int) *rand.Rand { return r.random(n*1000 + i) }
 	var all []*rumpclient.Client
 	client := func() (*rumpclient.Client, error) {
 		c, err := r.rig.client(ctx)
@@ -247,7 +250,7 @@ func (r *round) moves(n int64) error {
 // run does the whole round: a warm-up with a fault of each component, a census,
 // the faults, a census, the end of the host.
 func (r *round) run(ctx context.Context, l load) error {
-	rng := rand.New(rand.NewPCG(r.seed, 0xc4a05))
+	rng := r.random(0xc4a05)
 	if err := r.begin(ctx, 0, l); err != nil {
 		r.complain(fmt.Errorf("begin: %w", err))
 	}
