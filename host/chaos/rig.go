@@ -231,10 +231,27 @@ func fsck(img string) error {
 	out, err := exec.Command("fsck.vfat", "-n", "-V", img).CombinedOutput()
 	if errors.Is(err, exec.ErrNotFound) {
 		return nil
-	} else if err != nil {
+	} else if err != nil && !fatInUse(out) {
 		return fmt.Errorf("fsck.vfat %s: %w\n%s", img, err, out)
 	}
 	return nil
+}
+
+// fatInUse reports whether fsck.vfat has nothing to say but that the image was
+// not unmounted (the dirty flag).
+func fatInUse(out []byte) bool {
+	dirty := false
+	for line := range strings.Lines(string(out)) {
+		switch line = strings.TrimSpace(line); {
+		case strings.HasPrefix(line, "Dirty bit is set."):
+			dirty = true
+		case line == "", strings.HasPrefix(line, "fsck.fat "), strings.HasPrefix(line, "Starting "), strings.HasSuffix(line, " clusters") && strings.Contains(line, " files, "),
+			line == "Automatically removing dirty bit.", line == "Leaving filesystem unchanged.":
+		default:
+			return false
+		}
+	}
+	return dirty
 }
 
 // close ends the host, if it runs, and removes the files.
