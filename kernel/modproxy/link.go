@@ -137,7 +137,8 @@ func (l *Link) call(ctx context.Context, k *stream.Call) error {
 	if err == nil {
 		return nil
 	}
-	if _, ok := err.(abi.Errno); ok {
+	switch err.(type) {
+	case abi.Errno, *stream.Refusal: // which is the component's own words
 		return err
 	}
 	return fmt.Errorf("%s: %w", k.Header.Op, err)

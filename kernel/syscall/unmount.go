@@ -14,7 +14,7 @@ import (
 )
 
 // sysUnmount is unmount(2). EBUSY names the processes that use the mount, as far
-// as the caller may see them.
+// as the caller may see them, and the exports that have files of it open.
 func sysUnmount(ctx context.Context, k *Kernel, l *proc.Lwp, a *abi.Sysargs) error {
 	dir := a.Path[0]
 	err := k.VFS.Unmount(ctx, where(l), dir, a.A[0])
@@ -25,8 +25,8 @@ func sysUnmount(ctx context.Context, k *Kernel, l *proc.Lwp, a *abi.Sysargs) err
 		return err
 	}
 	if sv, serr := k.VFS.Statvfs(ctx, where(l), dir); serr == nil {
-		if users := k.mountUsers(l.Caller(), sv.On); users != "" {
-			return fmt.Errorf("%w (used by %s)", err, users)
+		if users := append(k.mountUsers(l.Caller(), sv.On), k.VFS.Holding(sv.Fsid)...); len(users) > 0 {
+			return fmt.Errorf("%w (used by %s)", err, strings.Join(users, "; "))
 		}
 	}
 	return err
@@ -40,8 +40,7 @@ const (
 
 // mountUsers names the processes with a descriptor, current or root directory
 // on the mount at dir: "12 nc: cwd, fd 3; 14 sh: root".
-func (k *Kernel) mountUsers(c *abi.Caller, dir string) string {
-	var users []string
+func (k *Kernel) mountUsers(c *abi.Caller, dir string) (users []string) {
 	for _, p := range k.byPid(c) {
 		var uses []string
 		if w := p.Cwd(); w != nil {
@@ -71,5 +70,5 @@ func (k *Kernel) mountUsers(c *abi.Caller, dir string) string {
 	if n := len(users); n > maxUsers {
 		users = append(users[:maxUsers], fmt.Sprintf("%d more", n-maxUsers))
 	}
-	return strings.Join(users, "; ")
+	return users
 }

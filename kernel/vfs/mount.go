@@ -233,7 +233,7 @@ func (fs *VFS) mountOnce(ctx context.Context, w Where, args MountArgs, m *Mount,
 	dir := "/"
 	if fs.root.Load() != nil {
 		if on, err = fs.namei(ctx, w, args.Dir, followLink); err != nil {
-			return 0, fmt.Errorf("mount on %s: %w", args.Dir, err)
+			return 0, err
 		}
 	}
 	fs.opMu.Lock()
@@ -243,15 +243,15 @@ func (fs *VFS) mountOnce(ctx context.Context, w Where, args MountArgs, m *Mount,
 		on = crossDownHeld(on)
 		defer on.put() // the mount takes a reference of its own
 		if on.typ != abi.VDIR {
-			return 0, fmt.Errorf("mount on %s: %w", args.Dir, abi.ENOTDIR)
+			return 0, abi.ENOTDIR
 		}
 		if dir, err = fs.pathOf(on, nil); err != nil {
-			return 0, fmt.Errorf("mount on %s: %w", args.Dir, err)
+			return 0, err
 		}
 	} else if fs.root.Load() != nil {
-		return 0, fmt.Errorf("mount on %s: %w", args.Dir, abi.EBUSY)
+		return 0, fmt.Errorf("a file system is mounted there: %w", abi.EBUSY)
 	} else if args.Dir != "/" {
-		return 0, fmt.Errorf("mount on %s: there is no root file system: %w", args.Dir, abi.ENOENT)
+		return 0, fmt.Errorf("there is no root file system: %w", abi.ENOENT)
 	}
 	m.typ, m.source, m.dir = args.Type, args.Source, dir
 	m.changed, m.vnodes, m.kdata = make(chan struct{}), map[vkey]*Vnode{}, map[vkey]*fileData{}
@@ -264,11 +264,11 @@ func (fs *VFS) mountOnce(ctx context.Context, w Where, args MountArgs, m *Mount,
 	}
 	m.flags.Store(flags)
 	if err := fs.distinct(mt.t, on); err != nil {
-		return 0, fmt.Errorf("mount %s on %s: %w", args.Source, dir, err)
+		return 0, fmt.Errorf("%s: %w", args.Source, err)
 	}
 	b, root, err := m.start(ctx, mt, w.Caller)
 	if err != nil {
-		return 0, fmt.Errorf("mount %s on %s: %w", args.Type, dir, err)
+		return 0, err
 	}
 	fs.lastFsid++
 	if on != nil {
@@ -277,14 +277,14 @@ func (fs *VFS) mountOnce(ctx context.Context, w Where, args MountArgs, m *Mount,
 		if err := on.err(); err != nil || on.unlinked.Load() {
 			b.fs.Unmount(ctx)
 			m.ended()
-			return 0, fmt.Errorf("mount %s on %s, which is gone: %w", args.Type, dir, abi.ENOENT)
+			return 0, fmt.Errorf("%s is gone: %w", dir, abi.ENOENT)
 		}
 	}
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	if fs.deaths[t.instance] != *deaths {
 		m.ended()
-		return 0, fmt.Errorf("mount %s on %s: %w: %w", args.Type, dir, errMountDied, abi.EIO)
+		return 0, fmt.Errorf("%w: %w", errMountDied, abi.EIO)
 	}
 	m.setBinding(b, time.Time{})
 	m.null, _ = b.fs.(*nullFS)

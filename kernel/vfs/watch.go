@@ -31,6 +31,26 @@ type Watcher interface {
 	Settle()
 }
 
+// Holder is a Watcher that can keep a file system from being unmounted.
+type Holder interface {
+	// Holding says in a few words who it is and what it has open of a file
+	// system, "" if nothing.
+	Holding(fsid abi.Fsid) string
+}
+
+// Holding are the words of those Watchers that have something open of a file
+// system.
+func (fs *VFS) Holding(fsid abi.Fsid) (words []string) {
+	for _, w := range fs.watching() {
+		if h, ok := w.(Holder); ok {
+			if s := h.Holding(fsid); s != "" {
+				words = append(words, s)
+			}
+		}
+	}
+	return words
+}
+
 type originKey struct{}
 
 // WithOrigin marks what is done with the context as done by w.

@@ -63,7 +63,7 @@
 // Fifos, sockets and devices are names here, and Linux's own when they are
 // opened (devices: not at all, nodev). flock(2) and fcntl(2) exclude each other
 // as in NetBSD; locks of open files (F_OFD_SETLK) are fcntl's with an owner of
-// their own. O_TMPFILE is EOPNOTSUPP, copy_file_range(2) is reads and writes.
+// their own. O_TMPFILE is EOPNOTSUPP; the bytes of a copy_file_range(2) do not come to Linux.
 //
 // # Who mounts
 //

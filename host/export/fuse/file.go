@@ -3,6 +3,7 @@ package fuse
 import (
 	"context"
 	"math"
+	"sync"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
@@ -286,10 +287,47 @@ func (s *Server) Fallocate(cancel <-chan struct{}, in *fuse.FallocateIn) fuse.St
 	return status(s.vfs.Fallocate(r, f.c, f.f, int64(in.Offset), int64(in.Length), punch))
 }
 
-// CopyFileRange is COPY_FILE_RANGE, which Linux does by reading and writing
-// where it is refused.
-func (s *Server) CopyFileRange(<-chan struct{}, *fuse.CopyFileRangeIn) (uint32, fuse.Status) {
-	return 0, fuse.ENOSYS
+// maxCopy bounds one COPY_FILE_RANGE, so that a copy can be interrupted: Linux
+// asks again for the rest.
+const (
+	maxCopy   = 8 << 20
+	copyChunk = 256 << 10
+)
+
+// copyBufs are buffers of copyChunk bytes.
+var copyBufs = sync.Pool{New: func() any { return new([copyChunk]byte) }}
+
+// CopyFileRange is COPY_FILE_RANGE: the bytes do not come to Linux and back.
+func (s *Server) CopyFileRange(cancel <-chan struct{}, in *fuse.CopyFileRangeIn) (uint32, fuse.Status) {
+	from, to := s.file(in.FhIn), s.file(in.FhOut)
+	switch {
+	case from == nil || to == nil:
+		return 0, fuse.EBADF
+	case in.Flags != 0 || in.OffIn > math.MaxInt64-maxCopy || in.OffOut > math.MaxInt64-maxCopy:
+		return 0, fuse.EINVAL
+	}
+	r := &request{s: s, cancel: cancel, h: &in.InHeader}
+	buf := copyBufs.Get().(*[copyChunk]byte)
+	defer copyBufs.Put(buf)
+	size, done := int64(min(in.Len, maxCopy)), int64(0)
+	for done < size {
+		n, err := from.f.Ops.Read(r, from.c, from.f, buf[:min(size-done, copyChunk)], int64(in.OffIn)+done)
+		for put := 0; err == nil && put < n; {
+			var m int
+			m, _, err = s.vfs.Pwrite(r, to.c, to.f, buf[put:n], int64(in.OffOut)+done, false)
+			put, done = put+m, done+int64(m)
+			if m == 0 && err == nil {
+				err = abi.EIO
+			}
+		}
+		if err != nil && done == 0 {
+			return 0, status(err)
+		}
+		if err != nil || n == 0 {
+			break
+		}
+	}
+	return uint32(done), fuse.OK
 }
 
 // Ioctl is IOCTL: no ioctl of Linux's means a file of ours.

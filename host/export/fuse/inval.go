@@ -2,6 +2,7 @@ package fuse
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -28,7 +29,10 @@ type event struct {
 // empty again.
 const maxSettle = 2 * time.Second
 
-var _ vfs.Watcher = (*Server)(nil)
+var (
+	_ vfs.Watcher = (*Server)(nil)
+	_ vfs.Holder  = (*Server)(nil)
+)
 
 // Changed implements vfs.Watcher.
 func (s *Server) Changed(ctx context.Context, v *vfs.Vnode, hint uint32) {
@@ -66,6 +70,25 @@ func (s *Server) Unmounting(fsid abi.Fsid) {
 	s.mu.RUnlock()
 	s.letGo(func(v *vfs.Vnode) bool { return v.Handle().FS == fsid && !open[v] })
 	s.dropRoots(fsid)
+}
+
+// Holding implements vfs.Holder.
+func (s *Server) Holding(fsid abi.Fsid) string {
+	n := 0
+	s.mu.RLock()
+	for _, f := range s.files {
+		if f.v.Handle().FS == fsid {
+			n++
+		}
+	}
+	s.mu.RUnlock()
+	switch n {
+	case 0:
+		return ""
+	case 1:
+		return "fuse " + s.dir + ": 1 open file"
+	}
+	return fmt.Sprintf("fuse %s: %d open files", s.dir, n)
 }
 
 // queue adds an event, unless it is the last one already.
