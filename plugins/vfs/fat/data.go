@@ -20,9 +20,11 @@ func (f *FS) pieces(ctx context.Context, n *node, off, end int64) ([]piece, erro
 	}
 	want := f.clustersFor(end)
 	if err := f.t.walk(ctx, &n.ch, want); err != nil {
+		f.log("a damaged file", "file", n.id, "err", err)
 		return nil, fmt.Errorf("file %d: %w", n.id, err)
 	}
 	if n.ch.n < want {
+		f.log("a damaged file", "file", n.id, "first cluster", n.ch.first, "clusters", n.ch.n, "of", want)
 		return nil, fmt.Errorf("file %d has %d clusters for %d bytes: %w", n.id, n.ch.n, end, abi.EIO)
 	}
 	var ps []piece

@@ -17,10 +17,11 @@ type dir struct {
 	used   []bool           // which slots are in use
 	byName map[string]*dent // long and short names, folded
 	short  map[[11]byte]bool
-	n      int    // entries
-	dirs   uint32 // of them directories
-	low    int    // no free slot before this one
-	end    int    // from here on nothing was ever used: the end marker, or slots
+	n      int          // entries
+	dirs   uint32       // of them directories
+	low    int          // no free slot before this one
+	tails  map[tail]int // all numbers of short names below these are taken
+	end    int          // from here on nothing was ever used: the end marker, or slots
 }
 
 // dent is an entry of a directory.
@@ -30,6 +31,7 @@ type dent struct {
 	name  string
 	alias string // its short name, folded
 	sn    [11]byte
+	nt    byte  // how it is shown without a long name
 	at    int64 // where the short slot is
 	isDir bool
 }
@@ -48,6 +50,10 @@ func (f *FS) slotAt(n *node, index int) int64 {
 func (f *FS) readDir(ctx context.Context, n *node) error {
 	if n.d != nil {
 		return nil
+	}
+	if other := f.owners[n.ch.first]; other != 0 && other != n.id && !n.gone {
+		// A directory in itself, or in two places.
+		return fmt.Errorf("directory at %d: cluster %d is that of directory %d: %w", n.at, n.ch.first, other, abi.EIO)
 	}
 	var pieces []run
 	slots := 0
@@ -88,6 +94,7 @@ func (f *FS) readDir(ctx context.Context, n *node) error {
 	}
 	d := &dir{slots: slots, end: slots, ents: make([]*dent, slots), used: make([]bool, slots), byName: map[string]*dent{}, short: map[[11]byte]bool{}}
 	n.d = d
+	f.own(n)
 	var long longName
 	long.ok = false
 	for i := range slots {
@@ -123,9 +130,23 @@ func (f *FS) readDir(ctx context.Context, n *node) error {
 			f.log("a name that cannot be shown", "directory", n.id, "slot", i)
 			continue
 		}
-		d.add(&dent{first: first, index: i, name: name, alias: fold(alias), sn: s.name, at: f.slotAt(n, i), isDir: s.attr&attrDir != 0})
+		d.add(&dent{first: first, index: i, name: name, alias: fold(alias), sn: s.name, nt: s.nt & (ntLowerBase | ntLowerExt), at: f.slotAt(n, i), isDir: s.attr&attrDir != 0})
 	}
 	return nil
+}
+
+// own notes which directory a cluster begins.
+func (f *FS) own(n *node) {
+	if n.ch.first != 0 {
+		f.owners[n.ch.first] = n.id
+	}
+}
+
+// disown undoes own for a directory that is forgotten.
+func (f *FS) disown(n *node) {
+	if n.dir && f.owners[n.ch.first] == n.id {
+		delete(f.owners, n.ch.first)
+	}
 }
 
 var (
@@ -177,10 +198,21 @@ func (d *dir) del(e *dent) {
 	d.setDir(e, false)
 	d.low = min(d.low, e.first)
 	delete(d.short, e.sn)
+	d.untail(e.sn)
+	if sn, ok := exactShort(fold(e.name)); ok {
+		d.untail(sn)
+	}
 	for _, k := range []string{fold(e.name), e.alias} {
 		if d.byName[k] == e {
 			delete(d.byName, k)
 		}
+	}
+}
+
+// untail notes that a short name is not taken any more.
+func (d *dir) untail(sn [11]byte) {
+	if key, n, ok := tailOf(sn); ok && d.tails[key] > n {
+		d.tails[key] = n
 	}
 }
 
@@ -235,10 +267,10 @@ func (f *FS) place(ctx context.Context, n *node, want int) (int, error) {
 
 // insert writes the slots of a name from an index on, and answers the entry. The
 // short slot is written by who calls.
-func (f *FS) insert(ctx context.Context, n *node, from int, name string, units []uint16, sn [11]byte, isDir bool) (*dent, error) {
+func (f *FS) insert(ctx context.Context, n *node, from int, nm *naming, isDir bool) (*dent, error) {
 	k := 0
-	if units != nil {
-		long := longSlots(units, sumOf(sn))
+	if nm.units != nil {
+		long := longSlots(nm.units, sumOf(nm.sn))
 		k = len(long) / slotSize
 		for i := range k {
 			if err := f.c.write(ctx, long[i*slotSize:][:slotSize], f.slotAt(n, from+i)); err != nil {
@@ -246,7 +278,7 @@ func (f *FS) insert(ctx context.Context, n *node, from int, name string, units [
 			}
 		}
 	}
-	e := &dent{first: from, index: from + k, name: name, alias: fold(shortName(sn, 0)), sn: sn, at: f.slotAt(n, from+k), isDir: isDir}
+	e := &dent{first: from, index: from + k, name: nm.name, alias: fold(shortName(nm.sn, 0)), sn: nm.sn, nt: nm.nt, at: f.slotAt(n, from+k), isDir: isDir}
 	n.d.add(e)
 	if e.index < n.d.end {
 		return e, nil
@@ -274,25 +306,30 @@ type naming struct {
 	name  string
 	units []uint16 // nil: the short name says it all
 	sn    [11]byte
+	nt    byte
 	slots int
 }
 
-// nameFor prepares a new name. EINVAL, ENAMETOOLONG.
-func (d *dir) nameFor(name []byte) (naming, error) {
+// nameFor prepares a new name; old is an entry that it takes the place of, or
+// nil. EINVAL, ENAMETOOLONG.
+func (d *dir) nameFor(name []byte, old *dent) (naming, error) {
 	units, err := checkName(name)
 	if err != nil {
 		return naming{}, err
 	}
 	r := naming{name: string(name), units: units}
-	if sn, ok := exactShort(r.name); ok && !d.short[sn] {
-		r.sn, r.units, r.slots = sn, nil, 1
-		return r, nil
-	}
-	if sn, ok := exactShort(fold(r.name)); ok && !d.short[sn] {
-		r.sn, r.slots = sn, (len(units)+unitsPerSlot-1)/unitsPerSlot+1
-		return r, nil
-	}
-	r.sn, err = makeShort(r.name, func(sn [11]byte) bool { return d.short[sn] || d.byName[fold(shortName(sn, 0))] != nil })
 	r.slots = (len(units)+unitsPerSlot-1)/unitsPerSlot + 1
+	taken := func(sn [11]byte) bool { return d.short[sn] && (old == nil || old.sn != sn) }
+	if sn, ok := exactShort(fold(r.name)); ok && !taken(sn) {
+		r.sn = sn
+		if nt, ok := lowered(r.name); ok {
+			r.nt, r.units, r.slots = nt, nil, 1
+		}
+		return r, nil
+	}
+	if d.tails == nil {
+		d.tails = map[tail]int{}
+	}
+	r.sn, err = makeShort(r.name, d.tails, func(sn [11]byte) bool { return d.short[sn] || d.byName[fold(shortName(sn, 0))] != nil })
 	return r, err
 }

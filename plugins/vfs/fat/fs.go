@@ -25,7 +25,8 @@ type FS struct {
 	c       *cache
 	t       table
 	nodes   map[abi.Fileid]*node
-	lazy    map[*node]bool // files with init < size
+	lazy    map[*node]bool        // files with init < size
+	owners  map[uint32]abi.Fileid // directories that were read, by their first cluster
 	ids     ids
 	space   space
 	ro      bool  // mounted read-only: nothing is ever written
@@ -289,6 +290,7 @@ func (f *FS) Reclaim(_ context.Context, hs []abi.Handle) error {
 	defer f.mu.Unlock()
 	for _, h := range hs {
 		if n := f.nodes[h.File]; n != nil && n.gen == h.Gen && n.id != rootID && n.pins == 0 && !n.gone && !f.lazy[n] {
+			f.disown(n)
 			delete(f.nodes, n.id)
 		}
 	}

@@ -125,7 +125,7 @@ func open(ctx context.Context, dev devops.BlockIO, o options, req *vfsops.MountR
 	if err != nil {
 		return nil, err
 	}
-	f := &FS{fsid: req.Fsid, dev: dev, geom: g, opt: o, st: st, logger: log, nodes: map[abi.Fileid]*node{}}
+	f := &FS{fsid: req.Fsid, dev: dev, geom: g, opt: o, st: st, logger: log, nodes: map[abi.Fileid]*node{}, owners: map[uint32]abi.Fileid{}}
 	f.c = newCache(dev, l.sector)
 	f.t = table{layout: &l, c: f.c}
 	f.ids = ids{byPlace: map[int64]abi.Fileid{}, byID: map[abi.Fileid]int64{}, changed: map[abi.Fileid]bool{}, burnt: map[abi.Fileid]abi.Gen{}, gens: map[abi.Fileid]abi.Gen{}}

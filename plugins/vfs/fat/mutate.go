@@ -54,7 +54,7 @@ func (f *FS) make(ctx context.Context, req *vfsops.CreateReq, s slot) (m vfsops.
 	case dir.d.find(req.Name) != nil:
 		return m, abi.EEXIST
 	}
-	nm, err := dir.d.nameFor(req.Name)
+	nm, err := dir.d.nameFor(req.Name, nil)
 	if err != nil {
 		return m, err
 	}
@@ -63,7 +63,7 @@ func (f *FS) make(ctx context.Context, req *vfsops.CreateReq, s slot) (m vfsops.
 		return m, err
 	}
 	t := f.opt.toFat(req.Op.Now)
-	s.name, s.btime, s.adate, s.mdate, s.mtime = nm.sn, t, t.date, t.date, t.time
+	s.name, s.nt, s.btime, s.adate, s.mdate, s.mtime = nm.sn, nm.nt, t, t.date, t.date, t.time
 	isDir := s.attr&attrDir != 0
 	n := &node{s: s, dir: isDir}
 	n.ch.reset(0)
@@ -80,7 +80,7 @@ func (f *FS) make(ctx context.Context, req *vfsops.CreateReq, s slot) (m vfsops.
 				return err
 			}
 		}
-		if _, err := f.insert(ctx, dir, from, nm.name, nm.units, nm.sn, isDir); err != nil {
+		if _, err := f.insert(ctx, dir, from, &nm, isDir); err != nil {
 			return err
 		}
 		f.nodes[n.id] = n
@@ -106,7 +106,9 @@ func (f *FS) newDir(ctx context.Context, n, parent *node) error {
 	if err := f.c.zero(ctx, at, f.t.cluster); err != nil {
 		return err
 	}
+	f.own(n)
 	dot, dotdot := n.s, n.s
+	dot.nt, dotdot.nt = 0, 0
 	dot.name, dot.first = dotName, n.ch.first
 	dotdot.name, dotdot.first = dotdotName, firstOf(parent)
 	slots := int(f.t.cluster / slotSize)
@@ -204,6 +206,7 @@ func (f *FS) end(ctx context.Context, n *node) error {
 	}
 	first := n.ch.first
 	f.forget(n)
+	f.disown(n)
 	if n.ch.runs = nil; first == 0 {
 		return nil
 	}

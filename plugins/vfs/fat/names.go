@@ -2,6 +2,7 @@ package fat
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf16"
@@ -84,9 +85,34 @@ func exactShort(s string) (sn [11]byte, ok bool) {
 	return sn, true
 }
 
+// tail is a family of short names that end in ~ and a number of some digits.
+type tail struct {
+	base   string // in front of the ~
+	digits int
+	ext    [3]byte
+}
+
+// tailOf is the family and the number of a short name.
+func tailOf(sn [11]byte) (tail, int, bool) {
+	base := strings.TrimRight(string(sn[:8]), " ")
+	i := strings.LastIndexByte(base, '~')
+	if i < 0 || i == len(base)-1 || base[i+1] == '0' {
+		return tail{}, 0, false
+	}
+	n := 0
+	for _, c := range base[i+1:] {
+		if c < '0' || c > '9' {
+			return tail{}, 0, false
+		}
+		n = n*10 + int(c-'0')
+	}
+	return tail{base[:i], len(base) - i - 1, [3]byte(sn[8:])}, n, true
+}
+
 // makeShort makes a short name for a long one that is not taken: up to six
-// characters and ~1, ~2 and so on. ENOSPC if all are taken.
-func makeShort(s string, taken func([11]byte) bool) ([11]byte, error) {
+// characters and ~1, ~2 and so on, the first that is free. low has numbers of
+// families below which all are taken. ENOSPC if all are taken.
+func makeShort(s string, low map[tail]int, taken func([11]byte) bool) ([11]byte, error) {
 	squeeze := func(s string, n int) []byte {
 		var b []byte
 		for _, r := range fold(s) {
@@ -110,20 +136,44 @@ func makeShort(s string, taken func([11]byte) bool) ([11]byte, error) {
 	if len(b) == 0 {
 		b = []byte("_")
 	}
-	for n := 1; n < 1000000; n++ {
-		tail := fmt.Sprintf("~%d", n)
-		var sn [11]byte
-		for i := range sn {
-			sn[i] = ' '
+	key := tail{ext: [3]byte{' ', ' ', ' '}}
+	copy(key.ext[:], e)
+	for first := 1; first < 1000000; first *= 10 {
+		key.digits++
+		key.base = string(b[:min(len(b), 7-key.digits)])
+		for n := max(first, low[key]); n < first*10; n++ {
+			sn := [11]byte{' ', ' ', ' ', ' ', ' ', ' ', ' ', ' '}
+			k := copy(sn[:8], key.base)
+			sn[k] = '~'
+			strconv.AppendInt(sn[k+1:k+1], int64(n), 10)
+			copy(sn[8:], key.ext[:])
+			if !taken(sn) {
+				low[key] = n
+				return sn, nil
+			}
 		}
-		k := copy(sn[:8], b[:min(len(b), 8-len(tail))])
-		copy(sn[k:8], tail)
-		copy(sn[8:], e)
-		if !taken(sn) {
-			return sn, nil
-		}
+		low[key] = first * 10
 	}
 	return [11]byte{}, abi.ENOSPC
+}
+
+// lowered says how a short name is to be shown so that it is a name: bits of
+// Windows NT.
+func lowered(name string) (nt byte, ok bool) {
+	base, ext, _ := strings.Cut(name, ".")
+	for _, p := range []struct {
+		s   string
+		bit byte
+	}{{base, ntLowerBase}, {ext, ntLowerExt}} {
+		switch {
+		case strings.ToUpper(p.s) == p.s:
+		case strings.ToLower(p.s) == p.s:
+			nt |= p.bit
+		default:
+			return 0, false
+		}
+	}
+	return nt, true
 }
 
 // Bits of the byte of Windows NT in a short slot.

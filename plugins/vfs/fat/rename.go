@@ -84,7 +84,11 @@ func (f *FS) rename(ctx context.Context, req *vfsops.RenameReq, fdir *node, fe *
 	var from int
 	if !over {
 		var err error
-		if nm, err = tdir.d.nameFor(req.TName); err != nil {
+		var old *dent
+		if to == n {
+			old = fe
+		}
+		if nm, err = tdir.d.nameFor(req.TName, old); err != nil {
 			return err
 		}
 		if from, err = f.place(ctx, tdir, nm.slots); err != nil {
@@ -92,9 +96,9 @@ func (f *FS) rename(ctx context.Context, req *vfsops.RenameReq, fdir *node, fe *
 		}
 	}
 	return f.changing(ctx, func() error {
-		at, sn := int64(0), nm.sn
+		at, sn, nt := int64(0), nm.sn, nm.nt
 		if over {
-			at, sn = te.at, te.sn
+			at, sn, nt = te.at, te.sn, te.nt
 			f.leave(to)
 			to.gone = true
 			if to.pins == 0 {
@@ -104,7 +108,7 @@ func (f *FS) rename(ctx context.Context, req *vfsops.RenameReq, fdir *node, fe *
 			}
 			tdir.d.setDir(te, n.dir)
 		} else {
-			e, err := f.insert(ctx, tdir, from, nm.name, nm.units, nm.sn, n.dir)
+			e, err := f.insert(ctx, tdir, from, &nm, n.dir)
 			if err != nil {
 				return err
 			}
@@ -124,7 +128,7 @@ func (f *FS) rename(ctx context.Context, req *vfsops.RenameReq, fdir *node, fe *
 			tdir.d.know(tdir.d.ents[from+nm.slots-1])
 		}
 		f.leave(n)
-		n.s.name = sn
+		n.s.name, n.s.nt = sn, nt
 		f.put(n, at)
 		if err := f.store(ctx, n); err != nil {
 			return err
@@ -141,7 +145,7 @@ func (f *FS) exchange(ctx context.Context, req *vfsops.RenameReq, fdir *node, fe
 	return f.changing(ctx, func() error {
 		f.leave(n)
 		f.leave(to)
-		n.s.name, to.s.name = te.sn, fe.sn
+		n.s.name, n.s.nt, to.s.name, to.s.nt = te.sn, te.nt, fe.sn, fe.nt
 		f.put(n, te.at)
 		f.put(to, fe.at)
 		fdir.d.setDir(fe, to.dir)

@@ -25,9 +25,9 @@ func TestNames(t *testing.T) {
 			t.Errorf("%q: %v, want %v", name, err, want)
 		}
 	}
-	taken := map[[11]byte]bool{}
+	taken, low := map[[11]byte]bool{}, map[tail]int{}
 	for range 12 {
-		sn, err := makeShort("A long name.text", func(s [11]byte) bool { return taken[s] })
+		sn, err := makeShort("A long name.text", low, func(s [11]byte) bool { return taken[s] })
 		if err != nil || taken[sn] {
 			t.Fatal(sn, err)
 		}
