@@ -169,6 +169,7 @@ func (k *Kernel) initCore() {
 		RestartWait: k.o.RestartWait,
 		Evcnt:       k.Evcnt.Attach,
 		Events:      k.Events,
+		Poison:      k.o.Poison,
 
 		Drain:     k.background("vdrain"),
 		Async:     k.Aiodone,

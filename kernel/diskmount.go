@@ -101,6 +101,19 @@ func (m *diskMount) Drop() {
 	}
 }
 
+// Touched is what a dead file system used of the device, as of the last Commit.
+func (m *diskMount) Touched(ctx context.Context, limit int64) (*vfs.DiskState, error) {
+	g, err := m.l.IO().Geometry(ctx)
+	if err != nil {
+		return nil, err
+	}
+	blocks, err := m.l.Touched(ctx, limit)
+	if err != nil {
+		return nil, err
+	}
+	return &vfs.DiskState{Geom: g, Blocks: blocks}, nil
+}
+
 // Sync writes out what is valid.
 func (m *diskMount) Sync(ctx context.Context) error { return m.l.WriteOut(ctx) }
 

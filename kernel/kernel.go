@@ -84,6 +84,9 @@ type Options struct {
 	Watch       func(*Kernel, *module.Instance)   // an instance runs: the host's supervisor takes over
 	OnReboot    func(howto int)                   // reboot(2) was called; nil: the kernel reboots itself
 
+	// Poison is told of a request that killed the process of a file system
+	// twice: see vfs.Options. nil: nobody is.
+	Poison func(p *vfs.Poison) string
 	// MountFailed is told of one of Mounts that could not be made at boot. An
 	// error from it ends the boot; nil, and a nil MountFailed, go on without it.
 	MountFailed func(m vfs.MountArgs, err error) error

@@ -20,6 +20,8 @@ type Layered struct {
 	limit int64 // bytes of both layers
 
 	bytes atomic.Int64 // of both layers
+	seen  *touched     // by the component
+	meta  *touched     // those of them that were metadata
 
 	mu       sync.RWMutex
 	top      map[int64]*version // the newest version of each block that has one
@@ -84,7 +86,8 @@ const verBytes = 160
 // replayed first, an incomplete one removed; that of another image is EINVAL.
 // On a device that is open for reading only, a complete redo file becomes L1.
 func NewLayered(ctx context.Context, h *Handle, o LayerOptions) (*Layered, error) {
-	l := &Layered{base: h.Disk, o: o, unit: h.unit, limit: o.Limit, top: make(map[int64]*version), l0: []*group{newGroup()}}
+	l := &Layered{base: h.Disk, o: o, unit: h.unit, limit: o.Limit, top: make(map[int64]*version), l0: []*group{newGroup()},
+		seen: newTouched(h.geom.Size, h.unit), meta: newTouched(h.geom.Size, h.unit)}
 	if l.limit <= 0 {
 		l.limit = h.s.mem.Share() / 4
 	}
@@ -136,6 +139,12 @@ func (o *layerIO) Strategy(ctx context.Context, b *devops.Buf) error {
 		return err
 	}
 	off := b.Blkno * devops.DevBsize
+	if op := b.Flags & devops.BOpMask; op == devops.BRead || op == devops.BWrite || op == devops.BZeroes {
+		l.seen.add(off, b.Bytes, l.unit)
+		if b.Flags&devops.BMeta != 0 {
+			l.meta.add(off, b.Bytes, l.unit)
+		}
+	}
 	switch b.Flags & devops.BOpMask {
 	case devops.BRead:
 		for _, p := range b.Data {
@@ -451,6 +460,8 @@ func (l *Layered) Drop(ctx context.Context) error {
 		}
 	}
 	l.l0, l.l0n, l.trim0 = []*group{newGroup()}, 0, nil
+	l.seen.clear()
+	l.meta.clear()
 	var idle chan struct{}
 	if l.directN > 0 {
 		if l.idle == nil {

@@ -55,6 +55,17 @@ func (e *Entry) removeReq() vfsops.RemoveReq {
 // interface that is missing.
 func lacks(e *Entry, errno abi.Errno) error { return fmt.Errorf("%s: %w", e.Kind, errno) }
 
+// Apply has fs execute the entry, and answers the hash of what it answered,
+// which is to be e.Hash if the entry was answered before. After an error that
+// Died reports fs's process is gone.
+func (e *Entry) Apply(ctx context.Context, fs vfsops.FS) (hash uint64, err error) {
+	var r result
+	if err := e.apply(ctx, fs, &r); err != nil {
+		return 0, err
+	}
+	return r.hash(e.Kind), nil
+}
+
 // apply has fs execute an entry into r.
 func (e *Entry) apply(ctx context.Context, fs vfsops.FS, r *result) (err error) {
 	switch e.Kind {
@@ -124,7 +135,7 @@ func (e *Entry) applyFile(ctx context.Context, fs vfsops.FS, r *result) (err err
 			return lacks(e, abi.EROFS)
 		}
 		var w vfsops.WriteRes
-		w, err = c.Write(ctx, vfsops.WriteReq{Op: e.Op, Node: e.Node, Off: e.Off, Append: e.app}, e.contents())
+		w, err = c.Write(ctx, vfsops.WriteReq{Op: e.Op, Node: e.Node, Off: e.Off, Append: e.Append}, e.contents())
 		r.n, r.off, r.Node.Vattr = w.N, w.Off, w.Vattr
 	case Truncate:
 		c, ok := fs.(vfsops.Truncater)

@@ -67,6 +67,7 @@ type Entry struct {
 	Kind   Kind
 	State  State
 	Punch  bool        // Fallocate
+	Append bool        // Write: at the end; once answered, Off says where that was
 	Type   abi.VType   // Mknod
 	Node   abi.Handle  // the file; of Rename, From
 	Dir    abi.Handle  // the directory; of Rename, FDir
@@ -87,7 +88,6 @@ type Entry struct {
 	Hash   uint64      // of the answer
 	caller abi.Caller  // Op.Caller points here
 	iov    abi.Iov     // Write, WritePages: the caller's own contents, until the answer
-	app    bool        // Write: at the end; once answered, Off says where that was
 	kills  uint8       // deaths while it was alone in flight, by whom it may be
 	blamed uint8       // those of them that were nobody else's fault
 	res    *result     // of an orphan that has been executed

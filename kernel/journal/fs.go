@@ -48,7 +48,7 @@ type Options struct {
 	Limits  Limits
 	Log     modapi.Logger                            // nil: no log
 	Evcnt   func(group, name string) *modapi.Counter // nil: nothing is counted
-	Poison  func(r *Repro)                           // is told of a mutator that killed the process twice; nil: nobody is
+	Poison  func(r *Repro)                           // is told of a mutator that killed the process twice, before the next Recover; nil: nobody is
 	Event   func(e evlog.Event)                      // is told of replays and divergences, and must not wait; nil: nobody is
 	Fault   func(p Fault, e *Entry)                  // for tests: called at every fault point without locks; nil = off
 }
@@ -174,8 +174,13 @@ func (f *FS) Judge(own bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.suspect != nil && !f.closed && f.cur.Load() == nil {
-		f.judgeLocked(own)
+		r := f.judgeLocked(own)
 		f.wakeLocked()
+		if r != nil {
+			f.mu.Unlock()
+			f.o.Poison(r)
+			f.mu.Lock()
+		}
 	}
 }
 

@@ -101,7 +101,7 @@ func (f *FS) recordLocked(e *Entry, r *result, err error) {
 		e.Op.Fileid, e.Op.Gen = r.Node.Handle.File, r.Node.Handle.Gen
 	}
 	if e.Kind == Write {
-		e.app, e.Off = false, r.off
+		e.Append, e.Off = false, r.off
 		e.iov = e.iov.Slice(0, r.n)
 	}
 	e.keep()

@@ -102,7 +102,7 @@ func (f *FS) Setattr(ctx context.Context, req vfsops.SetattrReq) (abi.Vattr, err
 // Write writes to a file.
 func (f *FS) Write(ctx context.Context, req vfsops.WriteReq, src abi.Iov) (vfsops.WriteRes, error) {
 	var r result
-	err := f.mutate(ctx, &Entry{Kind: Write, Op: req.Op, Node: req.Node, Off: req.Off, app: req.Append, iov: src}, &r)
+	err := f.mutate(ctx, &Entry{Kind: Write, Op: req.Op, Node: req.Node, Off: req.Off, Append: req.Append, iov: src}, &r)
 	return vfsops.WriteRes{N: r.n, Off: r.off, Vattr: r.Node.Vattr}, err
 }
 

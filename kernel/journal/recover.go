@@ -47,9 +47,12 @@ func (f *FS) Recover(ctx context.Context, mount Remount) (err error) {
 			return fmt.Errorf("calls of the old process do not end: %w", err)
 		}
 	}
-	f.judgeLocked(false)
+	poison := f.judgeLocked(false)
 	ckpt := f.ckpt
 	f.mu.Unlock()
+	if poison != nil {
+		f.o.Poison(poison)
+	}
 	begun := time.Now()
 	f.at(FaultMount, nil)
 	f.o.Backing.Drop()
@@ -283,26 +286,28 @@ func (r *recovery) adopt() error {
 }
 
 // judgeLocked decides about the orphan that was alone in flight when the
-// process died.
-func (f *FS) judgeLocked(blamed bool) {
+// process died. What it answers is for Options.Poison, once mu is given up.
+func (f *FS) judgeLocked(blamed bool) *Repro {
 	e := f.suspect
 	f.suspect = nil
 	if e == nil || e.State != Orphan {
-		return
+		return nil
 	}
 	if e.kills++; blamed {
 		e.blamed++
 	}
 	if e.blamed == 0 && e.kills < outsideKills {
-		return
+		return nil
 	}
 	f.cnt.poison.Inc()
 	f.o.Log.Error("a request kills the file system's process: it is left out", "op", e.String(), "deaths", e.kills+1)
+	var r *Repro
 	if f.o.Poison != nil {
-		f.o.Poison(f.reproLocked(e))
+		r = f.reproLocked(e)
 	}
 	e.fail(errPoison)
 	f.unorphanLocked(e)
+	return r
 }
 
 var errPoison = fmt.Errorf("the request killed the file system's process twice: %w", abi.EIO)

@@ -7,7 +7,8 @@ import (
 // Repro is how to let a file system's process die again: the checkpoint it
 // begins with, the mutators that were answered after it, and the one that
 // kills. What is in it is the clients' own, names and contents, and must not be
-// changed. Options.Poison must neither wait nor call the FS.
+// changed. Options.Poison gets it while the recovery waits, and must not call
+// the FS.
 type Repro struct {
 	Checkpoint abi.OpSeq
 	Entries    []*Entry // answered, in order

@@ -7,11 +7,13 @@ import (
 	"slices"
 	"time"
 
+	"github.com/rumpus-kernel/rumpus/kernel/bio"
 	"github.com/rumpus-kernel/rumpus/kernel/evlog"
 	"github.com/rumpus-kernel/rumpus/kernel/journal"
 	"github.com/rumpus-kernel/rumpus/kernel/store"
 	"github.com/rumpus-kernel/rumpus/modapi"
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
+	"github.com/rumpus-kernel/rumpus/modapi/devops"
 	"github.com/rumpus-kernel/rumpus/modapi/vfsops"
 )
 
@@ -154,26 +156,61 @@ func (m *Mount) journaled(f vfsops.FS, root abi.Handle, req *vfsops.MountReq) *j
 		fs.o.Events.Emit(e)
 	}
 	o.Poison = func(r *journal.Repro) {
-		o.Event(evlog.Event{Kind: evlog.Poison, Op: r.Poison.String()})
+		text := ""
 		if fs.o.Poison != nil {
-			fs.o.Poison(m.poisoned(r))
+			text = fs.o.Poison(m.poisoned(r))
 		}
+		o.Event(evlog.Event{Kind: evlog.Poison, Op: r.Poison.String(), Text: text})
 	}
 	return journal.New(f, o)
 }
 
 // Poison is a request that killed the process of a file system twice, and what
-// it takes to do that again.
+// it takes to do that again: the state of the last checkpoint, all of it in the
+// Store, of a device what the process has used.
 type Poison struct {
 	*journal.Repro
-	Mount MountInfo
-	Req   vfsops.MountReq   // with which the file system was mounted first
-	Root  abi.Handle        //
-	Store []modapi.StoreRec // at the checkpoint
+	Mount    MountInfo
+	Instance string
+	Req      vfsops.MountReq   // with which the file system was mounted first
+	Root     abi.Handle        //
+	Caps     vfsops.Caps       //
+	Store    []modapi.StoreRec // at the checkpoint
+	Disk     *DiskState        // at the checkpoint; nil: no device
+	Lost     string            // why the state is not there, "" if it is
 }
 
+// DiskState is a part of a block device.
+type DiskState struct {
+	Geom   devops.Geom
+	Blocks []bio.TouchedBlock
+}
+
+// diskKeeper is a Disk that knows what has been used of it.
+type diskKeeper interface {
+	// Touched answers that, at most limit bytes. The process is dead.
+	Touched(ctx context.Context, limit int64) (*DiskState, error)
+}
+
+// Bounds of what is kept of a checkpoint for a Poison, for which the recovery
+// has to wait.
+const (
+	poisonBytes = 64 << 20
+	poisonWait  = 2 * time.Second
+)
+
 func (m *Mount) poisoned(r *journal.Repro) *Poison {
-	p := &Poison{Repro: r, Mount: m.info(), Req: m.mreq, Root: m.root.handle()}
+	p := &Poison{Repro: r, Mount: m.info(), Instance: m.instance, Req: m.mreq, Root: m.root.handle(), Caps: m.j.Caps()}
+	if d, ok := m.disk.(diskKeeper); ok {
+		ctx, cancel := context.WithTimeout(context.Background(), poisonWait)
+		defer cancel()
+		var err error
+		if p.Disk, err = d.Touched(ctx, poisonBytes); err != nil {
+			p.Lost = fmt.Sprintf("the blocks of %s that it used: %v", m.source, err)
+			return p
+		}
+	}
+	size := 0
 	m.vfs.storeMu.Lock()
 	st := m.vfs.stores[m.fsid]
 	m.vfs.storeMu.Unlock()
@@ -181,8 +218,12 @@ func (m *Mount) poisoned(r *journal.Repro) *Poison {
 		st.s.Drop() // nobody is there who could write
 		st.s.Each(func(k string, v []byte) bool {
 			p.Store = append(p.Store, modapi.StoreRec{Key: []byte(k), Value: slices.Clone(v)})
-			return true
+			size += len(k) + len(v)
+			return size <= poisonBytes
 		})
+		if size > poisonBytes {
+			p.Store, p.Lost = nil, fmt.Sprintf("the checkpoint has more than %d MiB", poisonBytes>>20)
+		}
 	}
 	return p
 }
@@ -237,8 +278,9 @@ func (fs *VFS) recover(ctx context.Context, m *Mount) error {
 // outside killed it.
 func (fs *VFS) InstanceDied(instance string, own bool) {
 	fs.mu.RLock()
-	defer fs.mu.RUnlock()
-	for _, m := range fs.mounts {
+	ms := slices.Clone(fs.mounts)
+	fs.mu.RUnlock()
+	for _, m := range ms {
 		if m.instance == instance && m.j != nil {
 			m.j.Judge(own)
 		}

@@ -197,7 +197,7 @@ func newMortal(t testing.TB, o Options, opts map[string]string) *mortal {
 		o.MemLimit = 64 << 20
 	}
 	o.RestartWait = time.Minute
-	o.Poison = func(p *Poison) { w.mu.Lock(); w.poked = append(w.poked, p); w.mu.Unlock() }
+	o.Poison = func(p *Poison) string { w.mu.Lock(); w.poked = append(w.poked, p); w.mu.Unlock(); return "" }
 	w.fs = New(o)
 	w.fs.SetAvailable(true)
 	w.spawn(modapi.Fresh)

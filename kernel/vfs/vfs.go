@@ -85,8 +85,9 @@ type Options struct {
 	Events *evlog.Log
 
 	// Poison is told of a request that killed the process of a file system
-	// twice. It must neither wait nor call the VFS.
-	Poison func(p *Poison)
+	// twice, and answers for Events where that can be found. Recovery waits for
+	// it; it must not call the VFS.
+	Poison func(p *Poison) string
 
 	Journal      journal.Limits                          // of every mount's journal
 	JournalFault func(p journal.Fault, e *journal.Entry) // for tests, see journal.Options
