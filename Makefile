@@ -48,6 +48,7 @@ soak: build-bench ## kill clients for a minute, components for a long time (KILL
 	RUMPUS_KILLS=$(or $(KILLS),1000) $(GO) test -count 1 -timeout 60m -run 'TestKillAnyComponent|TestDiskKill' -v ./host/run
 	RUMPUS_KILLS=$(or $(KILLS),1000) $(GO) test -count 1 -timeout 60m -run TestRedoKill -v ./kernel
 	RUMPUS_LONG=1 $(GO) test -count 1 -timeout 10m -run TestScale -v ./kernel/vfs
+	RUMPUS_IMAGES=$(or $(IMAGES),100000) $(GO) test -count 1 -timeout 60m -run TestMutated -v ./plugins/vfs/fat
 	bin/rumpus-bench -files $(or $(FILES),1000000)
 	bin/rumpus-bench -soak $(or $(OPS),1e8)
 
