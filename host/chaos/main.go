@@ -31,6 +31,8 @@ type settings struct {
 	faults  int
 	slow    int
 	trees   int
+	cuts    int
+	hosts   int
 	csv     string
 	figures bool
 }
@@ -53,6 +55,8 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 	fs.IntVar(&s.faults, "faults", 40, "faults in a round of the tier kill")
 	fs.IntVar(&s.slow, "slow", 2, "of these, how many may take seconds to be found out")
 	fs.IntVar(&s.trees, "trees", 2, "clients with a subtree of their own, of each file system")
+	fs.IntVar(&s.cuts, "cuts", 200, "power cuts in a round of the tier power")
+	fs.IntVar(&s.hosts, "hosts", 5, "how often a host is killed in a round of the tier power")
 	fs.StringVar(&s.csv, "csv", "", "write a row a fault to this `file`")
 	fs.BoolVar(&s.figures, "figures", false, "measure what faults cost instead")
 	fs.Usage = func() { fmt.Fprint(stderr, usage); fs.PrintDefaults() }
@@ -63,8 +67,8 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 	switch {
 	case fs.NArg() > 0:
 		err = fmt.Errorf("operand %q is one too many", fs.Arg(0))
-	case s.minutes <= 0 || s.rounds < 0 || s.faults < 4 || s.slow < 0 || s.trees < 1:
-		err = errors.New("-minutes is above 0, -faults at least 4, -trees at least 1, -rounds and -slow are not below 0")
+	case s.minutes <= 0 || s.rounds < 0 || s.faults < 4 || s.slow < 0 || s.trees < 1 || s.cuts < 1 || s.hosts < 0:
+		err = errors.New("-minutes is above 0, -faults at least 4, -trees at least 1, -cuts at least 1, -rounds, -slow and -hosts are not below 0")
 	case s.tier != "" && tiers[s.tier] == nil:
 		err = fmt.Errorf("-tier %s: there are sim, kill and power", s.tier)
 	}
@@ -79,7 +83,8 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 
 // tiers make a round with a seed.
 var tiers = map[string]func(ctx context.Context, s *settings, seed uint64, rep *report) error{
-	"kill": killRound,
+	"kill":  killRound,
+	"power": powerRound,
 }
 
 // turns is the order of the tiers; kill has most of the time.
@@ -124,7 +129,7 @@ func chaos(args []string, stdout, stderr io.Writer) int {
 			tier = turns[n%len(turns)]
 		}
 		err := tiers[tier](context.WithoutCancel(ctx), s, seed, rep)
-		rep.round(fmt.Sprintf("-tier %s -seed %d -rounds 1 -faults %d -slow %d -trees %d", tier, seed, s.faults, s.slow, s.trees), err)
+		rep.round(fmt.Sprintf("-tier %s -seed %d -rounds 1 -faults %d -slow %d -trees %d -cuts %d -hosts %d", tier, seed, s.faults, s.slow, s.trees, s.cuts, s.hosts), err)
 	}
 	return rep.close()
 }

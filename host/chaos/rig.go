@@ -47,7 +47,8 @@ type rig struct {
 	pages map[string]*page
 	calls *atomic.Int64 // system calls that were answered
 
-	lie *liar // nil: answers are not tampered with
+	disk string // what /fat is on
+	lie  *liar  // nil: answers are not tampered with
 }
 
 // newRig makes the files. They are removed by close.
@@ -124,8 +125,14 @@ components:
 func (r *rig) image(name string) string { return filepath.Join(r.dir, name+".img") }
 func (r *rig) sock() string             { return filepath.Join(r.dir, "s", "k.sock") }
 
-// boot starts the host; the first time it makes the FAT.
-func (r *rig) boot(ctx context.Context) (err error) {
+// boot starts the host for the first time, and makes the FAT.
+func (r *rig) boot(ctx context.Context) error { return r.start(ctx, true) }
+
+// again starts it when it has died.
+func (r *rig) again(ctx context.Context) error { return r.start(ctx, false) }
+
+func (r *rig) start(ctx context.Context, format bool) (err error) {
+	r.disk = "disk0"
 	if r.h, err = startHost(ctx, r.cfg, r.sock()); err != nil || r.kind == rigEtfs {
 		return err
 	}
@@ -134,12 +141,25 @@ func (r *rig) boot(ctx context.Context) (err error) {
 		return err
 	}
 	defer c.Exit()
-	disk := "md0"
+	r.disk = "md0"
 	if r.kind == rigCgd {
-		if disk, err = attachCgd(ctx, c, "disk0"); err != nil {
+		if r.disk, err = attachCgd(ctx, c, "disk0"); err != nil {
 			return err
 		}
 	}
+	if format {
+		if err := r.format(ctx, c, r.disk); err != nil {
+			return err
+		}
+	}
+	if err := c.Mkdir(ctx, "/fat", 0o755); err != nil {
+		return err
+	}
+	return c.Mount(ctx, "msdos", "/fat", 0, r.disk, nil)
+}
+
+// format makes a FAT on a block device of the kernel.
+func (r *rig) format(ctx context.Context, c *rumpclient.Client, disk string) error {
 	fd, err := c.Open(ctx, "/dev/"+disk, abi.O_RDWR, 0)
 	if err != nil {
 		return err
@@ -161,10 +181,7 @@ func (r *rig) boot(ctx context.Context) (err error) {
 	if err = errors.Join(err, c.Close(ctx, fd)); err != nil {
 		return fmt.Errorf("format %s of %d bytes: %w", disk, size, err)
 	}
-	if err := c.Mkdir(ctx, "/fat", 0o755); err != nil {
-		return err
-	}
-	return c.Mount(ctx, "msdos", "/fat", 0, disk, nil)
+	return nil
 }
 
 // fdWriter writes at offsets of a descriptor.
