@@ -119,6 +119,9 @@ func (f *FS) readDir(ctx context.Context, n *node) error {
 			first = long.from
 		}
 		long.ok = false
+		if n.id == rootID && s.attr&(attrLabel|attrDir) == attrLabel {
+			f.t.label = labelOf(s.name[:])
+		}
 		if s.attr&attrLabel != 0 || s.name == dotName || s.name == dotdotName {
 			continue
 		}

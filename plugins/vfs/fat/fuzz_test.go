@@ -4,7 +4,9 @@ import (
 	"encoding/binary"
 	"math/rand/v2"
 	"os"
+	"strconv"
 	"testing"
+	"time"
 
 	"github.com/rumpus-kernel/rumpus/modapi"
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
@@ -29,9 +31,7 @@ func seedImage(t testing.TB, o FormatOptions, size int64) []byte {
 
 // use walks a file system of an image that can have anything in it, reads
 // everything and changes a lot. It must come to an end, without a panic.
-func use(t testing.TB, image []byte) {
-	disk := modtest.NewRAM(int64(len(image)), 512)
-	copy(disk.Bytes(), image)
+func use(t testing.TB, disk *modtest.RAM) (mounted bool) {
 	o, _ := parseOptions(nil)
 	seq := abi.OpSeq(0)
 	op := func() vfsops.Op {
@@ -40,7 +40,7 @@ func use(t testing.TB, image []byte) {
 	}
 	f, err := open(ctx, disk, o, &vfsops.MountReq{Fsid: 7, Op: op()}, modapi.NoStore{}, nil)
 	if err != nil {
-		return
+		return false
 	}
 	left := 300 // nodes to look at
 	var walk func(h abi.Handle, depth int)
@@ -82,50 +82,101 @@ func use(t testing.TB, image []byte) {
 	}
 	walk(f.entryRoot(), 0)
 	f.Statvfs(ctx)
+	f.Reserve(ctx, 100)
 	f.Sync(ctx, abi.Handle{}, false)
 	f.Unmount(ctx)
+	return true
 }
 
 func (f *FS) entryRoot() abi.Handle { return abi.Handle{FS: f.fsid, File: rootID, Gen: 1} }
 
-// TestMutated uses images that were damaged at random, mostly where it hurts.
+// TestMutated uses images that were damaged at random, mostly where it hurts:
+// 2,000, or RUMPUS_IMAGES, in `make soak`, from RUMPUS_SEED on. What fails is
+// run again by its number.
 func TestMutated(t *testing.T) {
-	for _, fm := range formats[:3] {
+	total := 2000
+	if n, err := strconv.Atoi(os.Getenv("RUMPUS_IMAGES")); err == nil {
+		total = n
+	}
+	first, _ := strconv.Atoi(os.Getenv("RUMPUS_SEED"))
+	for _, fm := range []struct {
+		name  string
+		size  int64
+		o     FormatOptions
+		share int // of ten
+	}{
+		{"fat12", 128 << 10, FormatOptions{Bits: 12}, 4},
+		{"fat16", 2200 << 10, FormatOptions{Bits: 16, Cluster: 512}, 2},
+		{"fat32", 256 << 10, FormatOptions{Bits: 32, Cluster: 512}, 4},
+	} {
 		t.Run(fm.name, func(t *testing.T) {
 			seed := seedImage(t, fm.o, fm.size)
 			l, err := parseBPB(seed, fm.size, 512)
 			if err != nil {
 				t.Fatal(err)
 			}
-			n := 40
-			if os.Getenv("RUMPUS_LONG") != "" {
-				n = 5000
-			}
-			image := make([]byte, len(seed))
-			for i := range n {
-				rnd := rand.New(rand.NewPCG(uint64(i), 9))
-				copy(image, seed)
-				for range 1 + rnd.IntN(20) {
-					var at int64
-					switch rnd.IntN(4) {
-					case 0:
-						at = 11 + rnd.Int64N(60)
-					case 1:
-						at = l.fat + rnd.Int64N(min(l.fatSize, 200))
-					case 2:
-						at = l.root + rnd.Int64N(max(l.rootSize, 1)/8+1)
-					default:
-						at = l.data + rnd.Int64N(40000)
-					}
-					if rnd.IntN(3) == 0 {
-						binary.LittleEndian.PutUint32(image[at:], rnd.Uint32())
-					} else {
-						image[at] = byte(rnd.Uint32())
-					}
+			disk := modtest.NewRAM(fm.size, 512)
+			mounted := 0
+			for i := range total * fm.share / 10 {
+				n := first + i
+				copy(disk.Bytes(), seed)
+				mutate(rand.New(rand.NewPCG(uint64(n), 9)), disk.Bytes(), &l)
+				from := time.Now()
+				if use(t, disk) {
+					mounted++
 				}
-				use(t, image)
+				if d := time.Since(from); d > 30*time.Second {
+					t.Errorf("image %d took %v", n, d)
+				}
+				if t.Failed() {
+					t.Fatalf("image %d", n)
+				}
+			}
+			if n := total * fm.share / 10; mounted < n/2 {
+				t.Errorf("%d of %d images could be mounted at all", mounted, n)
 			}
 		})
+	}
+}
+
+// mutate damages an image.
+func mutate(rnd *rand.Rand, image []byte, l *layout) {
+	boot := rnd.IntN(10) == 0
+	if rnd.IntN(3) == 0 {
+		image[l.stateByte()] |= 1 // then lost clusters are looked for
+	}
+	root, rootSize := l.root, l.rootSize
+	if rootSize == 0 {
+		root, rootSize = l.at(l.rootFirst), l.cluster
+	}
+	for range 1 + rnd.IntN(20) {
+		var at int64
+		switch rnd.IntN(5) {
+		case 0:
+			if !boot {
+				continue
+			}
+			at = 11 + rnd.Int64N(60)
+		case 1:
+			at = l.fat + rnd.Int64N(min(l.fatSize, 200))
+		case 2:
+			at = root + rnd.Int64N(rootSize/8+1)
+		case 3: // a field of a slot that leads somewhere, of one of the first clusters
+			at = root
+			if rnd.IntN(2) == 0 {
+				at = l.data + rnd.Int64N(8)*l.cluster
+			}
+			at += rnd.Int64N(16)*slotSize + []int64{0, 11, 20, 26, 28}[rnd.IntN(5)]
+			binary.LittleEndian.PutUint16(image[at:], uint16(rnd.IntN(20)))
+			continue
+		default:
+			at = l.data + rnd.Int64N(40000)
+		}
+		if rnd.IntN(3) == 0 {
+			binary.LittleEndian.PutUint32(image[at:], rnd.Uint32())
+		} else {
+			image[at] = byte(rnd.Uint32())
+		}
 	}
 }
 
@@ -139,7 +190,9 @@ func FuzzImage(f *testing.F) {
 		for ; len(edits) >= 3; edits = edits[3:] {
 			image[int(edits[0])|int(edits[1])<<8] = edits[2]
 		}
-		use(t, image)
+		disk := modtest.NewRAM(int64(len(image)), 512)
+		copy(disk.Bytes(), image)
+		use(t, disk)
 	})
 }
 

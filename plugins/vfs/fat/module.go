@@ -64,7 +64,7 @@ func (m *Module) Stat(context.Context) (string, error) {
 	var s []string
 	for id, f := range m.mounts {
 		f.mu.Lock()
-		s = append(s, fmt.Sprintf("mount %d: FAT%d, %d clusters of %d bytes, %d nodes, %d dirty sectors", id, f.t.bits, f.t.clusters, f.t.cluster, len(f.nodes), len(f.c.dirty)))
+		s = append(s, fmt.Sprintf("mount %d: FAT%d %q, %d clusters of %d bytes, %d nodes, %d dirty sectors", id, f.t.bits, f.t.label, f.t.clusters, f.t.cluster, len(f.nodes), len(f.c.dirty)))
 		f.mu.Unlock()
 	}
 	slices.Sort(s)
