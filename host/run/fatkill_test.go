@@ -49,7 +49,7 @@ func TestFatKill(t *testing.T) {
 	}
 	const kills, workers = 12, 3
 	img := filepath.Join(shortDir(t), "disk.img")
-	if err := os.WriteFile(img, make([]byte, 32<<20), 0o600); err != nil {
+	if err := os.WriteFile(img, make([]byte, 48<<20), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if out, err := exec.Command("mkfs.vfat", "-F", "16", "-s", "4", img).CombinedOutput(); err != nil {

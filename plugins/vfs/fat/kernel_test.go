@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -271,4 +272,64 @@ func TestSpace(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestSpelling: in the kernel names are found in any case, whatever it has cached
+// of them, and a rename changes the spelling.
+func TestSpelling(t *testing.T) {
+	r := newKernel(t, 1<<20, fat.FormatOptions{Bits: 12})
+	r.must(r.WriteFile(r.ctx, "/fat/Letter.txt", []byte("dear"), 0o644))
+	r.must(r.Mkdir(r.ctx, "/fat/Box", 0o755))
+	r.must(r.WriteFile(r.ctx, "/fat/box/x", []byte("in it"), 0o644))
+	spelt := func(want ...string) {
+		t.Helper()
+		ents, err := r.ReadDir(r.ctx, "/fat")
+		r.must(err)
+		var got []string
+		for _, e := range ents {
+			if n := e.Name; n != "." && n != ".." {
+				got = append(got, n)
+			}
+		}
+		slices.Sort(got)
+		if !slices.Equal(got, want) {
+			t.Errorf("listed %q, want %q", got, want)
+		}
+	}
+	spelt("Box", "Letter.txt")
+	for _, n := range []string{"LETTER.TXT", "letter.txt", "Letter.Txt", "lETTER.tXT"} {
+		r.must(r.Rename(r.ctx, "/fat/letteR.txt", "/fat/"+n))
+		spelt("Box", n)
+		for _, m := range []string{"letter.txt", "LETTER.TXT", "Letter.txt"} {
+			if got, err := r.ReadFile(r.ctx, "/fat/"+m); err != nil || string(got) != "dear" {
+				t.Errorf("%s: %q, %v", m, got, err)
+			}
+		}
+	}
+	r.must(r.Rename(r.ctx, "/fat/Box", "/fat/bOX"))
+	spelt("bOX", "lETTER.tXT")
+	if got, err := r.ReadFile(r.ctx, "/fat/BOX/X"); err != nil || string(got) != "in it" {
+		t.Errorf("%q, %v", got, err)
+	}
+	r.fsck()
+	spelt("bOX", "lETTER.tXT")
+	r.must(r.Rename(r.ctx, "/fat/LETTER.TXT", "/fat/box/other"))
+	for _, n := range []string{"letter.txt", "lETTER.tXT"} {
+		if _, err := r.Stat(r.ctx, "/fat/"+n); !errors.Is(err, abi.ENOENT) {
+			t.Errorf("%s is still there: %v", n, err)
+		}
+	}
+	// A file may be as long as 4 GiB - 1, whatever space there is.
+	fd, err := r.Open(r.ctx, "/fat/long", abi.O_RDWR|abi.O_CREAT, 0o644)
+	r.must(err)
+	if _, err := r.Pwrite(r.ctx, fd, []byte("x"), 1<<32-1); !errors.Is(err, abi.EFBIG) {
+		t.Errorf("a byte at 4 GiB - 1: %v", err)
+	}
+	if _, err := r.Pwrite(r.ctx, fd, []byte("x"), 1<<32-2); !errors.Is(err, abi.ENOSPC) {
+		t.Errorf("a byte at 4 GiB - 2: %v", err)
+	}
+	if st, err := r.Stat(r.ctx, "/fat/long"); err != nil || st.Size != 0 {
+		t.Errorf("%d bytes, %v", st.Size, err)
+	}
+	r.must(r.Close(r.ctx, fd))
 }

@@ -54,7 +54,7 @@ func TestGeometries(t *testing.T) {
 	}
 	var gs []geometry
 	for sector := int64(512); sector <= 4096; sector *= 2 {
-		for cluster := sector; cluster <= 64<<10 && cluster/sector <= 128; cluster *= 4 {
+		for cluster := sector; cluster <= 64<<10 && cluster/sector <= 128; cluster *= 8 {
 			gs = append(gs, geometry{FormatOptions{Bits: 12, Sector: sector, Cluster: cluster}, 100},
 				geometry{FormatOptions{Bits: 16, Sector: sector, Cluster: cluster}, 5000},
 				geometry{FormatOptions{Bits: 32, Sector: sector, Cluster: cluster}, 70000})
@@ -159,8 +159,7 @@ func TestManyNames(t *testing.T) {
 			t.Errorf("%s is %v, number %d is %v", short, a, i, b)
 		}
 	}
-	r.must(r.Unmount(ctx))
-	dev.fsck(t)
+	r.must(r.Unmount(ctx)) // fsck.vfat's time grows with the square of the names
 }
 
 // TestTails: of the short names that are free the one with the lowest number is
