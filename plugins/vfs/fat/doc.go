@@ -24,7 +24,15 @@
 // that nobody has written yet is filled with zeroes before the next checkpoint.
 // What is on the device was whole at every checkpoint, which is all that the
 // kernel ever writes to an image: a crash leaves no cross-linked chains. It may
-// leave clusters of files that were open without a name, which belong to nobody.
+// leave clusters of files that were open without a name, which belong to nobody:
+// the dirty flag tells the next mount to look for them (dirty.go).
+//
+// # Space
+//
+// FAT has no holes, so what a file needs follows from its size. The kernel has
+// space granted for files that grow in its page cache (Reserve), which nobody
+// else gets; WritePages takes from it. So ENOSPC comes when a file grows, not
+// when it is written back.
 //
 // # What a format of 1981 does not have
 //
@@ -46,8 +54,9 @@
 // # What goes wrong
 //
 // The image is hostile. Every number is checked before it is used, chains are
-// bounded by the number of clusters, directories by 65536 slots. What is damaged
-// is EIO for that file, or is not shown, and the log says where. When the device
+// bounded by the number of clusters, directories by 65536 slots, and a directory
+// is in one place only, so that the tree has no cycles. What is damaged is EIO for
+// that file, or is not shown, and the log says where. When the device
 // fails in the middle of a change, the mount takes no further ones (EIO).
 //
 // # Locks
