@@ -6,6 +6,10 @@ import (
 	"os"
 
 	"github.com/rumpus-kernel/rumpus/host/cli"
+	"github.com/rumpus-kernel/rumpus/modapi/serve"
 )
 
-func main() { os.Exit(cli.Main()) }
+func main() {
+	serve.BoundMemory() // a kernel with a million files is as large as they are
+	os.Exit(cli.Main())
+}

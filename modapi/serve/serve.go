@@ -47,6 +47,7 @@ func run(b Backend, modules []string) int {
 		return 2
 	}
 	signal.Ignore(syscall.SIGINT, syscall.SIGTERM)
+	BoundMemory()
 	log := Log()
 	nameProcess(os.Getenv(EnvInstance))
 	stream, err := inherited()
