@@ -11,7 +11,8 @@ import (
 	"github.com/rumpus-kernel/rumpus/modapi/vfsops"
 )
 
-// Records of the Store: "p" and an inode number, its pins.
+// Records of the Store: "p" and an inode number, its pins; "s", whether the file
+// system had been unmounted in order when it was mounted.
 
 func pinKey(ino uint32) []byte { return binary.BigEndian.AppendUint32([]byte{'p'}, ino) }
 
@@ -41,11 +42,16 @@ func (f *FS) start(ctx context.Context, req *vfsops.MountReq) error {
 	if f.readOnly {
 		return nil
 	}
-	return f.startWriting(ctx, &req.Op)
+	return f.startWriting(ctx, &req.Op, req.Seq != 0)
 }
 
 // restore reads the Store.
 func (f *FS) restore(ctx context.Context) error {
+	v, err := f.st.Get(ctx, []byte("s"))
+	if err != nil || len(v) != 1 {
+		return fmt.Errorf("the record of the mount has %d bytes (%w): %w", len(v), err, abi.EIO)
+	}
+	f.wasValid = v[0] != 0
 	from := []byte("p")
 	for {
 		recs, err := f.st.Scan(ctx, from, []byte("q"), 0)
@@ -87,11 +93,19 @@ func (f *FS) Checkpoint(ctx context.Context, _ abi.OpSeq) error {
 		}
 		ops = append(ops, op)
 	}
+	if !f.noted {
+		v := byte(0)
+		if f.wasValid {
+			v = 1
+		}
+		ops = append(ops, modapi.StoreOp{Key: []byte("s"), Value: []byte{v}})
+	}
 	if len(ops) > 0 {
 		if err := f.st.Write(ctx, ops); err != nil {
 			return err
 		}
 	}
+	f.noted = true
 	clear(f.pinsChanged)
 	return nil
 }

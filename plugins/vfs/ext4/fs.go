@@ -38,9 +38,12 @@ type FS struct {
 	revoking    []uint64          // and that the operation under way did
 	dropping    []uint64
 	pinsChanged map[uint32]bool // since the last checkpoint
+	reap        []uint32        // orphans from which more is to be taken
 	opID        uint64
 	overhead    uint64
 	readOnly    bool
+	wasValid    bool // the superblock said so
+	noted       bool // that is in the Store
 	broken      error
 	damaged     bool // the superblock is to say so
 	logged      int

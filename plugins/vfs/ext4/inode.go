@@ -113,12 +113,12 @@ func (t *tx) inode(ino uint32) (*inode, error) {
 	if err != nil {
 		return nil, err
 	}
-	if t.f.known(ino) {
-		return in, nil
-	}
 	i := (ino - 1) % t.f.s.inodesPer
 	if t.f.s.gdtCsum() && (g.flags()&bgInodeUninit != 0 || i >= t.f.s.inodesPer-min(g.unused(), t.f.s.inodesPer)) || in.u16(inMode) == 0 {
 		return nil, fmt.Errorf("inode %d is not in use: %w", ino, abi.ESTALE)
+	}
+	if t.f.known(ino) {
+		return in, nil
 	}
 	if err := in.check(); err != nil {
 		return nil, t.f.damage(err, "inode", ino, "block", in.b.n)

@@ -20,6 +20,9 @@ type tx struct {
 	op   *vfsops.Op // nil: it only reads
 	undo []undo
 	tick int
+	made []uint32 // inodes that it took
+	gone []uint32 // and that it gave back
+	reap []uint32 // and of which something is left to do
 }
 
 // undo is what a block was before an operation.
@@ -124,6 +127,9 @@ func (f *FS) change(ctx context.Context, op *vfsops.Op, do func(t *tx) error) er
 		err := do(t)
 		if err != nil {
 			t.rollback()
+			for _, ino := range t.made {
+				delete(f.nodes, ino)
+			}
 			f.freedIn(t, false)
 			if errors.Is(err, abi.ENOSPC) && !again && len(f.pend) > 0 {
 				if cerr := f.commit(ctx); cerr != nil {
@@ -134,6 +140,7 @@ func (f *FS) change(ctx context.Context, op *vfsops.Op, do func(t *tx) error) er
 			return err
 		}
 		f.freedIn(t, true)
+		f.reap = append(f.reap, t.reap...)
 		return f.roomy(ctx)
 	}
 }
@@ -141,6 +148,10 @@ func (f *FS) change(ctx context.Context, op *vfsops.Op, do func(t *tx) error) er
 // freedIn settles the blocks that an operation freed.
 func (f *FS) freedIn(t *tx, done bool) {
 	if done {
+		for _, ino := range t.gone {
+			delete(f.nodes, ino)
+			f.pinsChanged[ino] = true
+		}
 		for _, r := range f.revoking {
 			f.revoked[r] = true
 		}
