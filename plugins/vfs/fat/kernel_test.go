@@ -128,10 +128,10 @@ func TestSpace(t *testing.T) {
 		most  int // bytes of a write
 		steps int
 	}{
-		{"tiny", 160 << 10, fat.FormatOptions{Bits: 12, Cluster: 512}, 40000, 600},
-		{"small", 1 << 20, fat.FormatOptions{Bits: 12, Cluster: 4096}, 200000, 400},
+		{"tiny", 160 << 10, fat.FormatOptions{Bits: 12, Cluster: 512}, 40000, 300},
+		{"small", 1 << 20, fat.FormatOptions{Bits: 12, Cluster: 4096}, 200000, 250},
 		{"large clusters", 6 << 20, fat.FormatOptions{Bits: 12, Cluster: 32 << 10}, 1 << 20, 300},
-		{"plenty", 60 << 20, fat.FormatOptions{Bits: 32, Cluster: 512}, 6 << 20, 120},
+		{"plenty", 48 << 20, fat.FormatOptions{Bits: 32, Cluster: 512}, 6 << 20, 80},
 	} {
 		t.Run(fm.name, func(t *testing.T) {
 			r := newKernel(t, fm.size, fm.o)
