@@ -132,7 +132,7 @@ func open(ctx context.Context, dev devops.BlockIO, o options, req *vfsops.MountR
 	root := &node{id: rootID, gen: 1, dir: true, s: slot{attr: attrDir}}
 	root.ch.reset(l.rootFirst)
 	f.nodes[rootID] = root
-	f.ro = req.ReadOnly
+	f.ro = req.ReadOnly || g.ReadOnly
 	switch {
 	case req.Seq != 0:
 		if err := f.restore(ctx); err != nil {

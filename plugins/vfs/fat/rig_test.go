@@ -118,9 +118,16 @@ func (r *rig) get(h abi.Handle) []byte {
 	v, err := r.Getattr(ctx, h)
 	r.must(err)
 	p := make([]byte, v.Size)
-	n, err := r.Read(ctx, h, 0, abi.IovOf(p))
-	r.must(err)
-	return p[:n]
+	done := 0
+	for done < len(p) {
+		n, err := r.Read(ctx, h, int64(done), abi.IovOf(p[done:]))
+		r.must(err)
+		if n == 0 {
+			break
+		}
+		done += n
+	}
+	return p[:done]
 }
 
 func (r *rig) lookup(names ...string) abi.Handle {
