@@ -61,7 +61,7 @@ var verbs []*verb
 func init() {
 	verbs = []*verb{
 		runVerb, haltVerb, dmesgVerb, eventsVerb, sysctlVerb, vmstatVerb, iostatVerb, psVerb, killVerb, fstatVerb,
-		modstatVerb, modloadVerb, modunloadVerb,
+		modstatVerb, modloadVerb, modunloadVerb, replayVerb,
 		lsVerb, catVerb, writeVerb, cpVerb, mkdirVerb, rmVerb, rmdirVerb, mvVerb, lnVerb,
 		readlinkVerb, statVerb, touchVerb, chmodVerb, chownVerb, findVerb, duVerb, treeVerb, shVerb,
 		mountVerb, umountVerb, dfVerb, fuseVerb,

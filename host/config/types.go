@@ -46,6 +46,10 @@ type Kernel struct {
 	// BlkfailSeed is the seed of it, in decimal; "" is another one each time
 	// (RUMP_BLKFAIL_SEED).
 	BlkfailSeed string `koanf:"blkfail-seed" rule:"blkfail-seed"`
+	// Repro is the directory in which reproducers are kept; "" is the user's
+	// own (package repro), ReproOff none. ReproRedact redacts them.
+	Repro       string `koanf:"repro"`
+	ReproRedact bool   `koanf:"repro-redact"`
 	// Sysctl is set at boot, by dotted name; values are string, bool, int,
 	// uint64 or float64.
 	Sysctl map[string]any `koanf:"sysctl" free:"sysctl"`
@@ -58,6 +62,9 @@ type Kernel struct {
 	// $EXE standing for the directory of the rumpus program. See PluginPath.
 	ModulePath []string `koanf:"module-path" rule:"module-path"`
 }
+
+// ReproOff is the Repro of a kernel that keeps none.
+const ReproOff = "off"
 
 // Server says how clients reach the kernel.
 type Server struct {
@@ -228,7 +235,7 @@ func defaults() map[string]any {
 	return map[string]any{
 		"kernel": map[string]any{
 			"hostname": "", "ncpu": "host", "memlimit": 0, "threads": true, "verbose": false,
-			"blkfail": "", "blkfail-seed": "", "sysctl": map[string]any{}, "secmodels": []any{"suser"}, "owner": "root",
+			"blkfail": "", "blkfail-seed": "", "repro": "", "repro-redact": false, "sysctl": map[string]any{}, "secmodels": []any{"suser"}, "owner": "root",
 			"module-path": []any{"$EXE/plugins"},
 		},
 		"server":     map[string]any{"socket": "", "mode": "0700", "clients": 256},

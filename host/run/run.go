@@ -34,6 +34,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/rumpus-kernel/rumpus/host/config"
+	"github.com/rumpus-kernel/rumpus/host/repro"
 	"github.com/rumpus-kernel/rumpus/host/supervise"
 	"github.com/rumpus-kernel/rumpus/kernel"
 	"github.com/rumpus-kernel/rumpus/kernel/dev"
@@ -85,7 +86,8 @@ type host struct {
 	sup    *supervise.Supervisor
 	k      *kernel.Kernel
 	reboot chan int
-	exeDir string // of the program, for $EXE
+	repro  *repro.Dir // nil: reproducers are not kept
+	exeDir string     // of the program, for $EXE
 }
 
 func newHost(o Options) (*host, int) {
@@ -113,9 +115,11 @@ func newHost(o Options) (*host, int) {
 		return path, nil
 	}, policy, h.log)
 	h.sup.Deadline = o.deadline
+	h.sup.SlowCPU = supervise.SlowCPU
 	if o.tune != nil {
 		o.tune(h.sup)
 	}
+	h.keepRepros()
 	h.k = kernel.New(h.kernelOptions())
 	h.sup.Evcnt = func(group, name string) *modapi.Counter { return h.k.Evcnt.Attach(group, name) }
 	return h, 0
@@ -182,6 +186,9 @@ func (h *host) kernelOptions() kernel.Options {
 		o.RestartWait = max(o.RestartWait, comp.Restart.Wait)
 		o.LoadTimeout = max(o.LoadTimeout, comp.StartTimeout+5*time.Second)
 	}
+	if h.repro != nil {
+		o.Poison = h.repro.Keep
+	}
 	o.Devices = devices(c)
 	o.MountFailed = h.mountFailed
 	return o
@@ -240,6 +247,9 @@ func (h *host) kernelLog(level, msg string, kv []any) {
 
 func (h *host) close() {
 	h.sup.Close()
+	if h.repro != nil {
+		h.repro.Wait()
+	}
 	if h.logOut != nil {
 		h.logOut.Close()
 	}

@@ -14,8 +14,9 @@ import (
 // upcalls, ticks), although it could:
 //
 //   - it uses processor time all the while: an endless loop. The budget is the
-//     class's, see hangCPU. Calls of the classes block and admin have none, but
-//     what they use is not held against others that wait for a processor at once;
+//     class's, see hangCPU and SlowCPU. Calls of the class admin have none (a key
+//     may be made of a passphrase), and what they and those of the class block
+//     use is not held against others that wait for a processor at once;
 //   - it is stopped (SIGSTOP, state T of proc(5)): it will never use any. A
 //     process that a debugger holds (state t) is not taken for one;
 //   - the deadline of the class passes (package stream), and it was not just
@@ -31,7 +32,7 @@ type judge struct {
 	c       subject
 	p       probe
 	cpu     time.Duration // budget of the classes spin and cpu
-	slowCPU time.Duration // budget of the others; 0: none
+	slowCPU time.Duration // budget of the class block; 0: none
 	last    uint64        // frames at the last look
 	quiet   int           // looks without calls, in a row
 	fast    since
@@ -69,6 +70,11 @@ type since struct {
 	stopped  time.Time     // when it was first seen stopped; zero: it was not
 	suspects int           // looks at which it was over its budget, in a row
 }
+
+// SlowCPU is how much processor time without progress a call of the class block
+// may use, if a Supervisor is not told otherwise by whoever makes it: a loop over
+// a large structure ends or ticks long before.
+const SlowCPU = 2 * time.Second
 
 // Budgets and the pace of looking.
 const (
@@ -126,8 +132,11 @@ func (j *judge) look(now time.Time) (hang *stream.Hang, next time.Duration) {
 			continue
 		}
 		budget := g.budget
-		if g.fast && all.Slow > 0 {
+		switch {
+		case g.fast && all.Slow > 0:
 			budget *= besideSlow
+		case !g.fast && all.Admin > 0:
+			budget = 0
 		}
 		what, d := j.verdict(g.s, budget, now)
 		if what == "" {

@@ -41,6 +41,9 @@ func (s *suspect) Inflight(upto abi.ReqID) (in stream.Inflight) {
 		default:
 			in.Slow++
 			in.SlowOp = op
+			if op.Class() == wire.ClassAdmin {
+				in.Admin++
+			}
 		}
 	}
 	return in
@@ -80,6 +83,7 @@ func TestJudge(t *testing.T) {
 		{"loops on a busy machine", []wire.Op{wire.OpSend}, 0, func(s *suspect, d time.Duration) { s.used += d / 10 }, "of processor time", 1100 * time.Millisecond},
 		{"loops in a slow call", []wire.Op{wire.OpLookup}, 0, func(s *suspect, d time.Duration) { s.used += d }, "", 0},
 		{"loops in a slow call with a budget", []wire.Op{wire.OpLookup}, 100 * time.Millisecond, func(s *suspect, d time.Duration) { s.used += d }, "lookup, 1", 130 * time.Millisecond},
+		{"a slow call beside one that works hard", []wire.Op{wire.OpLookup, wire.OpInit}, 100 * time.Millisecond, func(s *suspect, d time.Duration) { s.used += d }, "", 0},
 		{"gets on", []wire.Op{wire.OpSend}, 0, func(s *suspect, d time.Duration) { s.used += d; s.frames++ }, "", 0},
 		{"gets on slowly", []wire.Op{wire.OpSend}, 0, func(s *suspect, d time.Duration) {
 			if s.used += d; s.looks%3 == 2 {

@@ -59,7 +59,7 @@ type Supervisor struct {
 
 	// HangCPU is how much processor time the component may use without progress
 	// while calls of the classes spin and cpu wait (0: 100 ms), SlowCPU while
-	// others do (0: any). Set them before the first Load.
+	// those of the class block do (0: any). Set them before the first Load.
 	HangCPU, SlowCPU time.Duration
 
 	// Probe is how often a degraded instance is tried again (0: 30 s). Set it

@@ -11,6 +11,7 @@ import (
 type Inflight struct {
 	Fast, Slow     int     // how many, of the classes spin and cpu, and of the others
 	FastOp, SlowOp wire.Op // the oldest of each
+	Admin          int     // those of Slow that are of the class admin
 }
 
 // Inflight counts the calls in flight that were begun before a moment: upto is
@@ -60,6 +61,9 @@ func (c *Conn) inflightLocked(upto abi.ReqID) (in Inflight) {
 		default:
 			if in.Slow++; slow == 0 || id < slow {
 				slow, in.SlowOp = id, op
+			}
+			if op.Class() == wire.ClassAdmin {
+				in.Admin++
 			}
 		}
 	}

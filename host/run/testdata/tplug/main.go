@@ -60,6 +60,9 @@ func main() {
 			_, err := k.AttachChr("fault", &fault{k: k})
 			return err
 		}
+	case "poison": // dies of some names
+		serve.Main(poison()...)
+		return
 	case "fini": // writes down that it was finished
 		m.init = func(k modapi.Kernel, _ modapi.Reason, p modapi.Props) error {
 			path, _ := p["path"].(string)
