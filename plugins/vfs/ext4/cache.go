@@ -37,7 +37,7 @@ type cache struct {
 	blks map[uint64]*buf
 	lru  list.List // the most recently used in front
 	most int
-	over map[uint64][]byte // what a journal's replay says, when the device is not to be written
+	over map[uint64]overBlock // what a journal's replay says, when the device is not to be written
 }
 
 // cacheBytes bounds what is in memory and could be read again.
@@ -75,20 +75,37 @@ func (c *cache) read(ctx context.Context, n int64, iov abi.Iov) error {
 	if err := transfer(ctx, c.dev, devops.BRead|devops.BMeta, n*c.bs, iov); err != nil {
 		return err
 	}
-	c.patch(uint64(n), iov)
-	return nil
+	return c.patch(ctx, uint64(n), iov)
 }
 
 // patch puts what a replay says over blocks that were read.
-func (c *cache) patch(n uint64, iov abi.Iov) {
+func (c *cache) patch(ctx context.Context, n uint64, iov abi.Iov) error {
 	if len(c.over) == 0 {
-		return
+		return nil
 	}
 	for i := 0; i < iov.Len(); i += int(c.bs) {
-		if p := c.over[n+uint64(int64(i)/c.bs)]; p != nil {
-			iov.Slice(i, int(c.bs)).CopyIn(p)
+		ob, ok := c.over[n+uint64(int64(i)/c.bs)]
+		if !ok {
+			continue
 		}
+		p := make([]byte, c.bs)
+		if err := c.readOver(ctx, ob, p); err != nil {
+			return err
+		}
+		iov.Slice(i, int(c.bs)).CopyIn(p)
 	}
+	return nil
+}
+
+// readOver reads a block from the journal.
+func (c *cache) readOver(ctx context.Context, ob overBlock, p []byte) error {
+	if err := transfer(ctx, c.dev, devops.BRead|devops.BMeta, int64(ob.at)*c.bs, abi.IovOf(p)); err != nil {
+		return err
+	}
+	if ob.escape {
+		be.PutUint32(p, jMagic)
+	}
+	return nil
 }
 
 func (c *cache) add(n uint64, p []byte) *buf {

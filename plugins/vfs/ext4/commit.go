@@ -125,6 +125,9 @@ func (f *FS) startWriting(ctx context.Context, op *vfsops.Op, again bool) error 
 			}
 			if f.j == nil {
 				le.PutUint16(sb.raw[sbState:], state&^stateValid)
+			} else {
+				f.s.incompat |= incompatRecover
+				le.PutUint32(sb.raw[sbIncompat:], f.s.incompat)
 			}
 			le.PutUint16(sb.raw[sbMntCount:], le.Uint16(sb.raw[sbMntCount:])+1)
 			le.PutUint32(sb.raw[sbMtime:], uint32(op.Now.Sec))
@@ -133,6 +136,19 @@ func (f *FS) startWriting(ctx context.Context, op *vfsops.Op, again bool) error 
 		})
 		if err != nil {
 			return err
+		}
+		// The journal does not count before the superblock says that there is
+		// something in it.
+		if f.j != nil {
+			if err := f.sealAll(ctx); err != nil {
+				return err
+			}
+			if err := f.writeHome(ctx, f.sorted()); err != nil {
+				return err
+			}
+			if err := f.flushDev(ctx); err != nil {
+				return err
+			}
 		}
 	}
 	return f.orphans(ctx, op)

@@ -77,7 +77,9 @@ func (f *FS) readAt(ctx context.Context, h abi.Handle, off int64, dst abi.Iov) e
 			if err := transfer(ctx, f.dev, devops.BRead, p.at, part); err != nil {
 				return err
 			}
-			f.c.patch(uint64(p.at)>>f.s.logBS, part)
+			if err := f.c.patch(ctx, uint64(p.at)>>f.s.logBS, part); err != nil {
+				return err
+			}
 		}
 		done += int(p.n)
 	}

@@ -40,6 +40,7 @@ type FS struct {
 	pinsChanged map[uint32]bool // since the last checkpoint
 	reap        []uint32        // orphans from which more is to be taken
 	opID        uint64
+	lastNow     abi.Timespec // of the last change
 	overhead    uint64
 	readOnly    bool
 	wasValid    bool // the superblock said so

@@ -158,6 +158,10 @@ func fsck(t testing.TB, image []byte) {
 	if err := os.WriteFile(path, image, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	// The journal first, if there is something in it: -n alone looks past it.
+	if out, err := exec.Command(tool(t, "e2fsck"), "-y", "-E", "journal_only", path).CombinedOutput(); err != nil {
+		t.Fatalf("e2fsck of the journal: %v\n%s", err, out)
+	}
 	if out, err := exec.Command(tool(t, "e2fsck"), "-fn", path).CombinedOutput(); err != nil {
 		if keep := os.Getenv("EXT4_KEEP"); keep != "" {
 			os.WriteFile(keep, image, 0o600)
@@ -172,11 +176,12 @@ var layouts = []struct {
 	size int64
 	args []string
 }{
-	{"ext4", 32 << 20, []string{"-t", "ext4", "-b", "4096", "-O", "^has_journal"}},
-	{"ext4-1k", 16 << 20, []string{"-t", "ext4", "-b", "1024", "-O", "^has_journal"}},
-	{"ext4-2k", 16 << 20, []string{"-t", "ext4", "-b", "2048", "-O", "^has_journal,^64bit,^flex_bg"}},
-	{"uninit_bg", 24 << 20, []string{"-t", "ext4", "-b", "1024", "-O", "^has_journal,^metadata_csum,uninit_bg"}},
-	{"ext3", 16 << 20, []string{"-t", "ext3", "-b", "1024", "-O", "^has_journal"}},
+	{"ext4", 32 << 20, []string{"-t", "ext4", "-b", "4096"}},
+	{"ext4-1k", 24 << 20, []string{"-t", "ext4", "-b", "1024", "-J", "size=4"}},
+	{"ext4-nojournal", 16 << 20, []string{"-t", "ext4", "-b", "1024", "-O", "^has_journal"}},
+	{"ext4-2k", 24 << 20, []string{"-t", "ext4", "-b", "2048", "-O", "^64bit,^flex_bg"}},
+	{"uninit_bg", 24 << 20, []string{"-t", "ext4", "-b", "1024", "-O", "^metadata_csum,uninit_bg"}},
+	{"ext3", 24 << 20, []string{"-t", "ext3", "-b", "1024"}},
 	{"ext2", 16 << 20, []string{"-t", "ext2", "-b", "1024", "-I", "128", "-O", "^dir_index"}},
 	{"ext2-4k", 16 << 20, []string{"-t", "ext2", "-b", "4096"}},
 }

@@ -140,6 +140,7 @@ func (f *FS) change(ctx context.Context, op *vfsops.Op, do func(t *tx) error) er
 			return err
 		}
 		f.freedIn(t, true)
+		f.lastNow = op.Now
 		f.reap = append(f.reap, t.reap...)
 		return f.roomy(ctx)
 	}
