@@ -73,6 +73,9 @@ func (d *dir) compact() {
 			live = append(live, e)
 		}
 	}
+	if cap(d.order) >= shrinkFrom {
+		d.names = shrunk(d.names)
+	}
 	d.order = live
 }
 

@@ -23,6 +23,7 @@ type FS struct {
 
 	mu       sync.RWMutex
 	nodes    map[abi.Fileid]*node
+	peak     int        // the most nodes since its room was given back
 	next     abi.Fileid // given to the next node
 	names    int64      // names in use, the root's included; limit opt.nodes
 	reserved int64      // pages granted to the kernel

@@ -3,6 +3,7 @@ package tmpfs
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math"
 
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
@@ -215,12 +216,28 @@ func (f *FS) gone(n *node) {
 	if !n.isGone() {
 		return
 	}
+	f.peak = max(f.peak, len(f.nodes))
 	delete(f.nodes, n.fileid)
+	if f.peak >= shrinkFrom && len(f.nodes) < f.peak/4 {
+		f.nodes = shrunk(f.nodes)
+		f.peak = len(f.nodes)
+	}
 	f.live--
 	if n.extra != nil {
 		f.xbytes -= n.extra.xcost
 	}
 	f.bury(n)
+}
+
+// shrinkFrom is how large a map has been whose room is given back when most of
+// it is empty: Go's maps never do that.
+const shrinkFrom = 1 << 14
+
+// shrunk is m with no more room than it needs.
+func shrunk[K comparable, V any](m map[K]V) map[K]V {
+	r := make(map[K]V, len(m))
+	maps.Copy(r, m)
+	return r
 }
 
 // isGone reports whether nothing keeps n.
