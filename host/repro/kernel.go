@@ -42,6 +42,9 @@ func newStandIn(f *File, log modapi.Logger) (*standIn, error) {
 	if err := k.store.Write(context.Background(), ops); err != nil {
 		return nil, fmt.Errorf("the checkpoint: %w", err)
 	}
+	if f.Checkpoint == 0 { // there was none yet
+		return k, nil
+	}
 	return k, k.store.Commit(f.Checkpoint)
 }
 

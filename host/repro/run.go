@@ -92,6 +92,7 @@ func Run(ctx context.Context, f *File, o Options) (*Result, error) {
 	}
 	sup := supervise.NewSupervisor(func(string) (string, error) { return o.Program, nil }, nil, o.Log)
 	defer sup.Close()
+	sup.SlowCPU = supervise.SlowCPU
 	pl, err := sup.Load(ctx, hyper.PluginSpec{Instance: f.Instance, Plugin: f.Plugin, Epoch: 1})
 	if err != nil {
 		return nil, err
