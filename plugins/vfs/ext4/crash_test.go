@@ -45,7 +45,7 @@ func (r *recorder) Strategy(ctx context.Context, b *devops.Buf) error {
 // synced is there.
 func TestCrash(t *testing.T) {
 	for _, l := range layouts {
-		if l.name != "ext4" && l.name != "ext4-1k" && l.name != "ext3" {
+		if !l.journal {
 			continue
 		}
 		t.Run(l.name, func(t *testing.T) {
@@ -139,7 +139,7 @@ func TestLinux(t *testing.T) {
 		t.Skip("mount(8) takes root")
 	}
 	for _, l := range layouts {
-		if l.name != "ext4" && l.name != "ext4-1k" && l.name != "ext3" {
+		if !l.journal {
 			continue
 		}
 		t.Run(l.name, func(t *testing.T) { linux(t, l.size, l.args) })

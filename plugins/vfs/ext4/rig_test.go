@@ -172,18 +172,19 @@ func fsck(t testing.TB, image []byte) {
 
 // layouts are what file systems are made with.
 var layouts = []struct {
-	name string
-	size int64
-	args []string
+	name    string
+	size    int64
+	args    []string
+	journal bool
 }{
-	{"ext4", 32 << 20, []string{"-t", "ext4", "-b", "4096"}},
-	{"ext4-1k", 24 << 20, []string{"-t", "ext4", "-b", "1024", "-J", "size=4"}},
-	{"ext4-nojournal", 16 << 20, []string{"-t", "ext4", "-b", "1024", "-O", "^has_journal"}},
-	{"ext4-2k", 24 << 20, []string{"-t", "ext4", "-b", "2048", "-O", "^64bit,^flex_bg"}},
-	{"uninit_bg", 24 << 20, []string{"-t", "ext4", "-b", "1024", "-O", "^metadata_csum,uninit_bg"}},
-	{"ext3", 24 << 20, []string{"-t", "ext3", "-b", "1024"}},
-	{"ext2", 16 << 20, []string{"-t", "ext2", "-b", "1024", "-I", "128", "-O", "^dir_index"}},
-	{"ext2-4k", 16 << 20, []string{"-t", "ext2", "-b", "4096"}},
+	{"ext4", 32 << 20, []string{"-t", "ext4", "-b", "4096"}, true},
+	{"ext4-1k", 24 << 20, []string{"-t", "ext4", "-b", "1024", "-J", "size=4"}, true},
+	{"ext4-nojournal", 16 << 20, []string{"-t", "ext4", "-b", "1024", "-O", "^has_journal"}, false},
+	{"ext4-2k", 24 << 20, []string{"-t", "ext4", "-b", "2048", "-O", "^64bit,^flex_bg"}, true},
+	{"uninit_bg", 24 << 20, []string{"-t", "ext4", "-b", "1024", "-O", "^metadata_csum,uninit_bg"}, true},
+	{"ext3", 24 << 20, []string{"-t", "ext3", "-b", "1024"}, true},
+	{"ext2", 16 << 20, []string{"-t", "ext2", "-b", "1024", "-I", "128", "-O", "^dir_index"}, false},
+	{"ext2-4k", 16 << 20, []string{"-t", "ext2", "-b", "4096"}, false},
 }
 
 // TestRead reads what mke2fs wrote from a tree.
