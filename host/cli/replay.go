@@ -17,12 +17,12 @@ import (
 )
 
 var replayVerb = &verb{
-	name: "replay", group: groupModules, synopsis: []string{"[--plugin PROGRAM] FILE", "--redact OUT FILE"}, min: 1, max: 1, server: true,
+	name: "replay", group: groupModules, synopsis: []string{"[-v] [--plugin PROGRAM] FILE", "--redact OUT [--keep-names] FILE"}, min: 1, max: 1, server: true,
 	short: "let a file system die again, from the reproducer of a request that killed it",
 	long: []string{
 		"A request over which a file system's process died twice is refused with EIO, and how to do it again is kept in FILE: see kernel/repro in config.yaml, and rumpus events, which names the file. replay starts the plugin's program, without a kernel, puts the mount back as it was at its last checkpoint, gives it the changes that were made since, and the request. Each time it is the same, with the times and file numbers of then. Nothing outside of the process is touched.",
 		"-v shows every change, what was answered, and what the process wrote before it died.",
-		"FILE has in it what clients wrote: names, the contents of files. --redact writes OUT, in which contents are other text of the same length; in a file system without a device names are, too, consistently; data blocks of a device are zero. It says what it has left, and whether OUT still kills.",
+		"FILE has in it what clients wrote: names, the contents of files. --redact writes OUT, in which contents are other text of the same length; in a file system without a device names are, too, consistently; data blocks of a device are zero. It says what it has left, and whether OUT still kills; if it is a name that kills, --keep-names has to stand there.",
 	},
 	examples: []example{
 		{"rumpus replay -v ~/.local/state/rumpus/repro/vfs-20261124T030211.113-811-1.repro", "What happened?"},
@@ -33,10 +33,15 @@ var replayVerb = &verb{
 	setup: func(fs *pflag.FlagSet) runFunc {
 		plugin := fs.String("plugin", "", "the plugin's `PROGRAM`, if not the one of then")
 		redact := fs.String("redact", "", "write `OUT`, without what clients wrote")
+		keep := fs.Bool("keep-names", false, "with --redact: names stay as they are")
+		fs.BoolP("verbose", "v", false, "show every change")
 		return func(ctx context.Context, c *call, args []string) error {
+			if *keep && *redact == "" {
+				return usagef("--keep-names is for --redact")
+			}
 			ctx, stop := withSignals(ctx)
 			defer stop()
-			return c.replay(ctx, args[0], *plugin, *redact)
+			return c.replay(ctx, args[0], *plugin, *redact, *keep)
 		}
 	},
 }
@@ -54,7 +59,7 @@ type replayJSON struct {
 	Steps   []string `json:"steps"`
 }
 
-func (c *call) replay(ctx context.Context, file, plugin, redact string) error {
+func (c *call) replay(ctx context.Context, file, plugin, redact string, keepNames bool) error {
 	f, err := repro.Read(file)
 	if err != nil {
 		c.fail(err)
@@ -73,7 +78,7 @@ func (c *call) replay(ctx context.Context, file, plugin, redact string) error {
 		fmt.Fprintf(c.stderr, "rumpus: %s is not the program of then: its SHA-256 is %.16s, it was %.16s\n", printable(o.Program), sum, f.Sum)
 	}
 	if redact != "" {
-		return c.redact(ctx, f, o, redact)
+		return c.redact(ctx, f, o, redact, keepNames)
 	}
 	if !c.json {
 		c.printf("%s of %s, %s on %s: checkpoint %d, %s since, and one that killed\n", f.Mount.Type, c.show(f.Instance), c.show(f.Mount.Type), c.show(f.Dir), f.Checkpoint, plural(len(f.Entries), "change"))
@@ -83,7 +88,7 @@ func (c *call) replay(ctx context.Context, file, plugin, redact string) error {
 	}
 	j := replayJSON{Steps: []string{}}
 	if c.verbose {
-		o.Log = hclog.New(&hclog.LoggerOptions{Name: "replay", Level: hclog.Debug, Output: c.stderr, DisableTime: true})
+		o.Log = hclog.New(&hclog.LoggerOptions{Name: "replay", Level: hclog.Info, Output: c.stderr, DisableTime: true})
 	}
 	o.Each = func(s repro.Step) {
 		if c.json {
@@ -118,7 +123,7 @@ func (c *call) replay(ctx context.Context, file, plugin, redact string) error {
 }
 
 // redact writes a file that may be shown, and tries it.
-func (c *call) redact(ctx context.Context, f *repro.File, o repro.Options, out string) error {
+func (c *call) redact(ctx context.Context, f *repro.File, o repro.Options, out string, keepNames bool) error {
 	var names [][]byte
 	o.Fs = func(ctx context.Context, fs vfsops.FS) (err error) {
 		names, err = repro.Names(ctx, fs)
@@ -128,7 +133,7 @@ func (c *call) redact(ctx context.Context, f *repro.File, o repro.Options, out s
 	if err != nil {
 		return err
 	}
-	f.Redact(names)
+	f.Redact(names, keepNames)
 	if err := repro.Write(out, f); err != nil {
 		return err
 	}

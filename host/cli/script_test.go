@@ -84,6 +84,10 @@ func TestKernelScript(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	repros, err := filepath.Abs(filepath.Join("testdata", "repro"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	testscript.Run(t, testscript.Params{
 		Dir:           filepath.Join("testdata", "kernel"),
 		UpdateScripts: *update,
@@ -92,6 +96,7 @@ func TestKernelScript(t *testing.T) {
 			e.Setenv("GORACE", noSleep)
 			e.Setenv("RUMPUS_KERNEL__MODULE_PATH", "["+dir+"]")
 			e.Setenv("PLUGINS", dir)
+			e.Setenv("REPRO", repros)
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){

@@ -74,7 +74,7 @@ func (d *Dir) write(path string, f *File) (err error) {
 		f.Sum = ""
 	}
 	if d.Redact {
-		f.Redact(nil)
+		f.Redact(nil, false)
 	}
 	if err := os.MkdirAll(d.Path, 0o700); err != nil {
 		return err

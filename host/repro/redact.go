@@ -30,8 +30,9 @@ const shortName = 4
 //     checkpoint without being in a mutator (Names finds them).
 //
 // What is left is told in f.Redacted. The names on a device stay, as its
-// format may have sums of them.
-func (f *File) Redact(more [][]byte) {
+// format may have sums of them; with keepNames all do, for a file system that
+// dies of one.
+func (f *File) Redact(more [][]byte, keepNames bool) {
 	r := &redactor{to: make(map[string]string), taken: make(map[string]bool)}
 	rand.Read(r.key[:])
 	all := append(slices.Clone(f.Entries), f.Poison)
@@ -55,6 +56,10 @@ func (f *File) Redact(more [][]byte) {
 		}
 		f.Disk = &d
 		f.Redacted = fmt.Sprintf("the contents in mutators and %d blocks of data; names, and %d blocks of metadata, are as they were", n, len(d.Blocks)-n)
+		return
+	}
+	if keepNames {
+		f.Redacted = "the contents in mutators; names, and the checkpoint, are as they were"
 		return
 	}
 	for _, e := range all {

@@ -141,7 +141,7 @@ func FuzzDecode(f *testing.F) {
 		for _, e := range append(got.Entries, got.Poison) {
 			_ = describe(e)
 		}
-		got.Redact(nil)
+		got.Redact(nil, false)
 		if _, err := Decode(bytes.NewReader(encoded(t, got))); err != nil {
 			t.Errorf("redacted: %v", err)
 		}
@@ -151,7 +151,7 @@ func FuzzDecode(f *testing.F) {
 func TestRedact(t *testing.T) {
 	f := sample()
 	old := f.Entries[0]
-	f.Redact([][]byte{[]byte("secret")})
+	f.Redact([][]byte{[]byte("secret")}, false)
 	if string(old.Name) != "secret-name" {
 		t.Error("the journal's own entry was changed")
 	}
@@ -172,7 +172,7 @@ func TestRedact(t *testing.T) {
 	}
 
 	d := withDisk(sample())
-	d.Redact(nil)
+	d.Redact(nil, false)
 	if d.Disk.Blocks[0].Data[0] != 1 || d.Disk.Blocks[1].Data[0] != 0 || string(d.Poison.Name) != "secret-name" ||
 		strings.Contains(string(d.Entries[2].Data), "secret") || !strings.Contains(d.Redacted, "1 blocks of data") {
 		t.Errorf("%+v", d)

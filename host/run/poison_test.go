@@ -131,7 +131,7 @@ func TestPoison(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.Redact(nil)
+	f.Redact(nil, false)
 	if r, err := repro.Run(limited(t), f, repro.Options{Program: f.Path}); err != nil || !r.Died || !r.Poison {
 		t.Errorf("redacted: %v, %v", r, err)
 	}
