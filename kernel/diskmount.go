@@ -57,6 +57,7 @@ func (k *Kernel) openDisk(ctx context.Context, q vfs.DiskReq) (vfs.Disk, error) 
 		// Who syncs has taken a checkpoint.
 		Checkpoint: func(context.Context) error { return nil },
 		Crowded:    q.Crowded,
+		Journalled: q.Journalled,
 	})
 	if err != nil {
 		return nil, err

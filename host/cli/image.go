@@ -32,7 +32,7 @@ const imageDisk = "disk0"
 
 // fsTypes are the types of file systems that can be mounted, by the name that a
 // component knows the contents under (that of blkid).
-var fsTypes = map[string]string{"vfat": "msdos", "ext2": "ext4", "ext3": "ext4", "ext4": "ext4"}
+var fsTypes = map[string]string{"vfat": "msdos", "ext2": "ext2", "ext3": "ext4", "ext4": "ext4"}
 
 // mountable is a file system in an image.
 type mountable struct {

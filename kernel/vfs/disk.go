@@ -18,6 +18,9 @@ type DiskReq struct {
 	// Layers: what the file system writes stays in layers above the device
 	// until a checkpoint covers it, as the mount has a journal.
 	Layers bool
+	// Journalled: the file system keeps barriers of its own between what it
+	// writes (vfsops.CapJournalled).
+	Journalled bool
 	// Crowded says that the layers are full of what no checkpoint covers. It
 	// does not wait.
 	Crowded func()
@@ -42,6 +45,7 @@ func (m *Mount) openDisk(ctx context.Context, t *fsType, req *vfsops.MountReq) e
 	}
 	d, err := m.vfs.o.Disk(ctx, DiskReq{Instance: m.instance, Fsid: m.fsid, Source: m.source, ReadOnly: m.robelow,
 		Layers: t.caps&(vfsops.CapCheckpoint|vfsops.CapFixedids) == vfsops.CapCheckpoint|vfsops.CapFixedids && !m.norec,
+		Journalled: t.caps&vfsops.CapJournalled != 0,
 		Crowded: func() {
 			if j := m.jnow.Load(); j != nil {
 				go j.Checkpoint(context.Background())

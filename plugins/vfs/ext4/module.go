@@ -13,7 +13,10 @@ import (
 	"github.com/rumpus-kernel/rumpus/modapi/vfsops"
 )
 
-// Caps are the capabilities that the types declare.
+// Caps are the capabilities that the types declare. Those with a journal have
+// vfsops.CapJournalled as well: what they write keeps its order on the way to the
+// device. "ext2" has not, so that the kernel sees to it that a crash of the host
+// leaves all of a checkpoint or nothing.
 const Caps = vfsops.CapSole | vfsops.CapXattr | vfsops.CapFixedids | vfsops.CapCheckpoint | vfsops.CapBlock
 
 // Types are the names of the file system: one driver is behind all of them.
@@ -46,7 +49,11 @@ func (m *Module) Init(_ context.Context, k modapi.Kernel, _ modapi.Reason, _ mod
 	m.k = k
 	m.mu.Unlock()
 	for _, name := range Types {
-		if err := k.AttachFS(name, m, Caps); err != nil {
+		caps := Caps
+		if name != "ext2" {
+			caps |= vfsops.CapJournalled
+		}
+		if err := k.AttachFS(name, m, caps); err != nil {
 			return err
 		}
 	}
@@ -154,6 +161,9 @@ func open(ctx context.Context, dev devops.BlockIO, o options, req *vfsops.MountR
 	}
 	if !o.errorsSet {
 		f.opt.remountRO = s.errors == 2 || s.errors == 3
+	}
+	if s.compat&compatHasJournal == 0 && req.Type != "ext2" && !req.ReadOnly {
+		f.log("it has no journal: mounted as ext2, a crash of the host would do it no harm", "type", req.Type)
 	}
 	if s.bs > abi.PageSize {
 		why = fmt.Sprintf("blocks of %d bytes", s.bs)
