@@ -29,6 +29,7 @@ type memFS struct {
 	space   int64
 	limited bool
 	dead    error
+	ended   bool   // unmounted
 	order   string // what came out of order
 	calls   map[string]int
 	hook    func(op string) error
@@ -203,7 +204,14 @@ func (f *memFS) Statvfs(context.Context) (abi.Statvfs, error) {
 	return abi.Statvfs{Bsize: 4096, Frsize: 4096, Blocks: 100, Bfree: 50, Bavail: 50}, nil
 }
 
-func (f *memFS) Unmount(context.Context) error { return nil }
+// Unmount ends the file system with all that is in it: pins of files that are
+// still open go with it, nobody takes them back.
+func (f *memFS) Unmount(context.Context) error {
+	f.mu.Lock()
+	f.ended = true
+	f.mu.Unlock()
+	return nil
+}
 
 func (f *memFS) add(op vfsops.Op, dir *memNode, name []byte, n *memNode) {
 	dir.cookie++

@@ -53,7 +53,7 @@ func (k *kern) settled() {
 		if f.order != "" {
 			k.t.Error(f.order)
 		}
-		if f.dead != nil {
+		if f.dead != nil || f.ended { // what was open when it was unmounted by force ends with it
 			f.mu.Unlock()
 			continue
 		}
@@ -256,6 +256,29 @@ func TestMountRace(t *testing.T) {
 	close(stop)
 	wg.Wait()
 	k.settled()
+}
+
+// TestForcedOpen unmounts by force under an open file that has no name: the pin
+// is not taken back, it ends with the file system.
+func TestForcedOpen(t *testing.T) {
+	for _, v := range variants {
+		t.Run(v.name, func(t *testing.T) {
+			k := newKern(t, v, Options{})
+			k.ok(k.Mkdir(ctx, su(), "/m", 0o755))
+			k.mount("/m")
+			k.write("/m/f", "x")
+			f := k.open("/m/f", abi.O_RDWR)
+			if err := k.Unlink(ctx, su(), "/m/f", 0); err != nil {
+				k.is(err, abi.EBUSY) // a file system without pins
+			}
+			k.is(k.Unmount(ctx, su(), "/m", 0), abi.EBUSY)
+			k.ok(k.Unmount(ctx, su(), "/m", abi.MNT_FORCE))
+			_, err := f.Ops.Read(ctx, abi.KernelCaller, f, make([]byte, 1), 0)
+			k.is(err, abi.EIO)
+			f.Release(ctx)
+			k.settled()
+		})
+	}
 }
 
 // TestRestartStress lets the component die and come back under load. Whoever
