@@ -44,7 +44,7 @@ func (m *Mount) openDisk(ctx context.Context, t *fsType, req *vfsops.MountReq) e
 		return fmt.Errorf("%q: %w", m.source, abi.ENOTBLK)
 	}
 	d, err := m.vfs.o.Disk(ctx, DiskReq{Instance: m.instance, Fsid: m.fsid, Source: m.source, ReadOnly: m.robelow,
-		Layers: t.caps&(vfsops.CapCheckpoint|vfsops.CapFixedids) == vfsops.CapCheckpoint|vfsops.CapFixedids && !m.norec,
+		Layers:     t.caps&(vfsops.CapCheckpoint|vfsops.CapFixedids) == vfsops.CapCheckpoint|vfsops.CapFixedids && !m.norec,
 		Journalled: t.caps&vfsops.CapJournalled != 0,
 		Crowded: func() {
 			if j := m.jnow.Load(); j != nil {
