@@ -197,6 +197,19 @@ func (h *host) census() (census, error) {
 	}
 }
 
+// stacks has the host write the stacks of its goroutines, and answers its last
+// words.
+func (h *host) stacks() string {
+	if _, err := io.WriteString(h.in, "stacks\n"); err == nil {
+		select {
+		case <-h.said:
+		case <-h.done:
+		case <-time.After(patience / 3):
+		}
+	}
+	return h.err.String()
+}
+
 // settles takes censuses until one is not over the base, or patience ends.
 func (h *host) settles(base census) (string, error) {
 	for end := time.Now().Add(patience / 3); ; time.Sleep(20 * time.Millisecond) {
@@ -238,10 +251,9 @@ func (h *host) ended() (int, error) {
 		h.in.Close()
 		return h.cmd.ProcessState.ExitCode(), nil
 	case <-time.After(patience):
-		io.WriteString(h.in, "stacks\n")
-		time.Sleep(time.Second)
+		words := h.stacks()
 		h.kill()
-		return 0, fmt.Errorf("the host does not end")
+		return 0, fmt.Errorf("the host does not end:\n%s", words)
 	}
 }
 
@@ -251,7 +263,7 @@ type tail struct {
 	b  []byte // protected by mu
 }
 
-const tailSize = 32 << 10
+const tailSize = 512 << 10
 
 func (t *tail) Write(p []byte) (int, error) {
 	t.mu.Lock()

@@ -35,6 +35,7 @@ type settings struct {
 	hosts   int
 	csv     string
 	figures bool
+	results string
 }
 
 const usage = `usage: rumpus-chaos [-minutes N] [-seed N] [-tier sim|kill|power] [-rounds N]
@@ -59,6 +60,7 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 	fs.IntVar(&s.hosts, "hosts", 5, "how often a host is killed in a round of the tier power")
 	fs.StringVar(&s.csv, "csv", "", "write a row a fault to this `file`")
 	fs.BoolVar(&s.figures, "figures", false, "measure what faults cost instead")
+	fs.StringVar(&s.results, "results", "", "append the table of -figures to this `file`")
 	fs.Usage = func() { fmt.Fprint(stderr, usage); fs.PrintDefaults() }
 	if err := fs.Parse(args); err != nil {
 		return nil, err
@@ -113,6 +115,13 @@ func chaos(args []string, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop)
+	if s.figures {
+		if err := figures(ctx, time.Duration(s.minutes*float64(time.Minute)), stdout, s.results); err != nil {
+			fmt.Fprintf(stderr, "rumpus-chaos: %v\n", err)
+			return 1
+		}
+		return 0
+	}
 	rep, err := newReport(stdout, s.csv)
 	if err != nil {
 		fmt.Fprintf(stderr, "rumpus-chaos: %v\n", err)
