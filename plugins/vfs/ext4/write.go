@@ -67,7 +67,7 @@ func (f *FS) mapPages(ctx context.Context, op *vfsops.Op, h abi.Handle, off, n, 
 		if err := t.fill(in, uint64(off)>>f.s.logBS, uint64(f.up(end))>>f.s.logBS, false); err != nil {
 			return err
 		}
-		in.touch(op.Now, true)
+		// The times are those of the write, which the kernel knows: Setattr.
 		t.seal(in)
 		ps, err = t.pieces(in, off, f.up(end))
 		return err
