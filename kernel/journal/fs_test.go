@@ -1,4 +1,4 @@
-package journal
+package journal_test
 
 import (
 	"context"
@@ -8,6 +8,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/rumpus-kernel/rumpus/kernel/journal"
+	"github.com/rumpus-kernel/rumpus/kernel/journal/journalsim"
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
 	"github.com/rumpus-kernel/rumpus/modapi/vfsops"
 )
@@ -15,15 +17,15 @@ import (
 var bg = context.Background()
 
 // rig is an FS over a process that nothing disturbs.
-func rig(o Options) (*FS, *simStore, *simFS) {
-	s := &simStore{}
-	p := newSim(s)
-	o.Backing, o.Seq, o.Root = s, 1, simHandle(1)
-	return New(p, o), s, p
+func rig(o journal.Options) (*journal.FS, *journalsim.Store, *journalsim.Proc) {
+	s := &journalsim.Store{}
+	p := journalsim.NewProc(s)
+	o.Backing, o.Seq, o.Root = s, 1, journalsim.Handle(1)
+	return journal.New(p, o), s, p
 }
 
-func create(ctx context.Context, f *FS, name string) error {
-	_, err := f.Create(ctx, vfsops.CreateReq{Op: vfsops.Op{Caller: abi.KernelCaller}, Dir: simHandle(1), Name: []byte(name)})
+func create(ctx context.Context, f *journal.FS, name string) error {
+	_, err := f.Create(ctx, vfsops.CreateReq{Op: vfsops.Op{Caller: abi.KernelCaller}, Dir: journalsim.Handle(1), Name: []byte(name)})
 	return err
 }
 
@@ -38,9 +40,9 @@ func wants(t *testing.T, what string, err error, want abi.Errno) {
 // journal is full, and work again when one can.
 func TestFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f, s, _ := rig(Options{Limits: Limits{Entries: 8}})
+		f, s, _ := rig(journal.Options{Limits: journal.Limits{Entries: 8}})
 		defer f.Close()
-		s.fail = abi.ENOMEM
+		s.Fail(abi.ENOMEM)
 		var err error
 		n := 0
 		for ; err == nil && n < 100; n++ {
@@ -51,10 +53,8 @@ func TestFull(t *testing.T) {
 			t.Errorf("%d creates", n)
 		}
 		wants(t, "checkpoint", f.Checkpoint(bg), abi.ENOMEM)
-		s.mu.Lock()
-		s.fail = nil
-		s.mu.Unlock()
-		time.Sleep(2 * retryAfter)
+		s.Fail(nil)
+		time.Sleep(2 * journal.RetryAfter)
 		wants(t, "create", create(bg, f, "more"), 0)
 		wants(t, "checkpoint", f.Checkpoint(bg), 0)
 		if st := f.Stats(); st.Entries != 0 || st.Bytes != 0 || st.Checkpoint != st.Seq {
@@ -67,9 +67,9 @@ func TestFull(t *testing.T) {
 // that no process will come, or they give up; and all of it ends with Close.
 func TestNobodyComes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f, _, p := rig(Options{Wait: 5 * time.Second})
+		f, _, p := rig(journal.Options{Wait: 5 * time.Second})
 		wants(t, "create", create(bg, f, "a"), 0)
-		p.kill()
+		p.Kill()
 		from := time.Now()
 		wants(t, "create", create(bg, f, "b"), abi.EIO)
 		if d := time.Since(from); d != 5*time.Second {
@@ -80,7 +80,7 @@ func TestNobodyComes(t *testing.T) {
 		}
 		f.Down()
 		ctx, cancel := context.WithTimeout(bg, time.Second)
-		_, err := f.Getattr(ctx, simHandle(1))
+		_, err := f.Getattr(ctx, journalsim.Handle(1))
 		cancel()
 		wants(t, "getattr", err, abi.ETIMEDOUT)
 		done := make(chan error, 2)
@@ -102,21 +102,21 @@ func TestNobodyComes(t *testing.T) {
 // answered is.
 func TestLateProcess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f, s, p := rig(Options{Wait: time.Second})
+		f, s, p := rig(journal.Options{Wait: time.Second})
 		defer f.Close()
 		wants(t, "create", create(bg, f, "a"), 0)
-		p.kill()
+		p.Kill()
 		wants(t, "create", create(bg, f, "b"), abi.EIO)
 		f.Down()
-		next := newSim(s)
+		next := journalsim.NewProc(s)
 		wants(t, "refused", f.Recover(bg, func(context.Context, abi.OpSeq) (vfsops.FS, error) { return nil, abi.EBUSY }), abi.EBUSY)
 		wants(t, "recover", f.Recover(bg, func(context.Context, abi.OpSeq) (vfsops.FS, error) { return next, nil }), 0)
-		if len(next.st.nodes) != 2 || next.st.nodes[1].ents["a"] == 0 {
-			t.Errorf("%s", next.st.dump())
+		if next.Nodes() != 2 || next.Named("a") == 0 {
+			t.Errorf("%s", next.Dump())
 		}
 		f.Degrade(true)
 		wants(t, "create when degraded", create(bg, f, "c"), abi.EIO)
-		_, err := f.Getattr(bg, simHandle(1))
+		_, err := f.Getattr(bg, journalsim.Handle(1))
 		wants(t, "getattr when degraded", err, 0)
 		f.Degrade(false)
 		wants(t, "create", create(bg, f, "c"), 0)
@@ -127,10 +127,10 @@ func TestLateProcess(t *testing.T) {
 // in flight must be killed five times before that counts.
 func TestOutsideKills(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f, s, p := rig(Options{Wait: time.Hour})
+		f, s, p := rig(journal.Options{Wait: time.Hour})
 		defer f.Close()
-		kill := func(p *simFS) {
-			p.around = func(op string, after bool, _ string) bool { return op == "create" && after }
+		kill := func(p *journalsim.Proc) {
+			p.Around = func(op string, after bool, _ string) bool { return op == "create" && after }
 		}
 		kill(p)
 		done := make(chan error, 1)
@@ -140,17 +140,17 @@ func TestOutsideKills(t *testing.T) {
 		for ; len(done) == 0 && n < 20; n++ {
 			f.Down()
 			err := f.Recover(bg, func(context.Context, abi.OpSeq) (vfsops.FS, error) {
-				q := newSim(s)
+				q := journalsim.NewProc(s)
 				kill(q)
 				return q, nil
 			})
-			if err != nil && !Died(err) || errors.Is(err, abi.EINTR) {
+			if err != nil && !journal.Died(err) || errors.Is(err, abi.EINTR) {
 				t.Fatal(err)
 			}
 			synctest.Wait()
 		}
 		wants(t, "create", <-done, abi.EIO)
-		if n != outsideKills+1 {
+		if n != journal.OutsideKills+1 {
 			t.Errorf("%d restarts", n)
 		}
 	})

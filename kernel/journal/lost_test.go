@@ -1,4 +1,4 @@
-package journal
+package journal_test
 
 import (
 	"context"
@@ -6,6 +6,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/rumpus-kernel/rumpus/kernel/journal"
+	"github.com/rumpus-kernel/rumpus/kernel/journal/journalsim"
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
 	"github.com/rumpus-kernel/rumpus/modapi/vfsops"
 )
@@ -15,17 +17,17 @@ import (
 // in flight waits for the next process: it is not answered EIO.
 func TestFailBeforeDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f, s, p := rig(Options{Wait: time.Hour})
+		f, s, p := rig(journal.Options{Wait: time.Hour})
 		defer f.Close()
 		wants(t, "create", create(bg, f, "a"), 0)
-		p.kill()
+		p.Kill()
 		f.Down()
-		second := newSim(s)
+		second := journalsim.NewProc(s)
 		wants(t, "recover", f.Recover(bg, func(context.Context, abi.OpSeq) (vfsops.FS, error) { return second, nil }), 0)
-		second.kill()
+		second.Kill()
 		done := make(chan error, 2)
 		go func() { done <- create(bg, f, "b") }()
-		go func() { _, err := f.Getattr(bg, simHandle(1)); done <- err }()
+		go func() { _, err := f.Getattr(bg, journalsim.Handle(1)); done <- err }()
 		synctest.Wait() // both know that it is dead
 		f.Fail()
 		synctest.Wait()
@@ -33,12 +35,12 @@ func TestFailBeforeDown(t *testing.T) {
 			t.Fatalf("answered: %v", <-done)
 		}
 		f.Down()
-		third := newSim(s)
+		third := journalsim.NewProc(s)
 		wants(t, "recover", f.Recover(bg, func(context.Context, abi.OpSeq) (vfsops.FS, error) { return third, nil }), 0)
 		wants(t, "one", <-done, 0)
 		wants(t, "the other", <-done, 0)
-		if third.st.nodes[1].ents["a"] == 0 || third.st.nodes[1].ents["b"] == 0 {
-			t.Errorf("%s", third.st.dump())
+		if third.Named("a") == 0 || third.Named("b") == 0 {
+			t.Errorf("%s", third.Dump())
 		}
 	})
 }
