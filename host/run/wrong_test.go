@@ -204,7 +204,7 @@ components:
 		c.refused(tc.call(), abi.EOPNOTSUPP, tc.name+" component not available")
 	}
 	// Unloaded and loaded again they are back, with the mounts.
-	for _, m := range []string{"tmpfs", "hostfs", "msdos", "inet"} {
+	for _, m := range []string{"tmpfs", "hostfs", "msdos", "ext4", "inet"} {
 		c.must(c.Modunload(ctx, m, 0))
 	}
 	for _, name := range []string{"vfs", "net"} {
