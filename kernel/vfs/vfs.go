@@ -256,7 +256,10 @@ func (fs *VFS) AttachFS(instance, name string, t vfsops.FSType, caps vfsops.Caps
 	}
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
-	if fs.typeLocked(instance, name, true) != nil {
+	if old := fs.typeLocked(instance, name, true); old != nil && fs.down[instance] {
+		// Of a process that ended before all its modules were there.
+		fs.types = slices.DeleteFunc(fs.types, func(t *fsType) bool { return t == old })
+	} else if old != nil {
 		return fmt.Errorf("file-system type %s: %w", name, abi.EEXIST)
 	}
 	// A restarted instance gets its place back, so that a mount that names
