@@ -195,6 +195,9 @@ func (m tmpfsMod) Mount(ctx context.Context, req *vfsops.MountReq) (vfsops.FS, e
 }
 
 func (m fatMod) Init(ctx context.Context, k modapi.Kernel, r modapi.Reason, p modapi.Props) error {
+	if r == modapi.Restart { // others are there already
+		m.f.at(mInit)
+	}
 	return m.Module.Init(ctx, hooked{k, m}, r, p)
 }
 

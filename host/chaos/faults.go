@@ -64,10 +64,7 @@ func plan(rng *rand.Rand, n, slow int, rig rigKind) []fault {
 			// it would make it a poison, and EIO its right answer.
 			for range 1 + rng.IntN(2) {
 				o := order{kind: kKill, moment: []moment{mInit, mMount, mMounted, mReplay, mReplay}[rng.IntN(5)], nth: uint16(1 + rng.IntN(2))}
-				switch o.moment {
-				case mInit:
-					o.nth = 1
-				case mReplay:
+				if o.moment == mReplay {
 					o.nth = uint16(1 + rng.IntN(12))
 				}
 				f.again = append(f.again, o)

@@ -85,6 +85,7 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 
 // tiers make a round with a seed.
 var tiers = map[string]func(ctx context.Context, s *settings, seed uint64, rep *report) error{
+	"sim":   simRound,
 	"kill":  killRound,
 	"power": powerRound,
 }
