@@ -376,6 +376,12 @@ func (fs *VFS) findType(ctx context.Context, instance, name string) (*fsType, er
 		if t != nil {
 			return t, nil
 		}
+		if back, err := fs.awaitType(ctx, instance, name); err != nil {
+			return nil, err
+		} else if back {
+			try--
+			continue
+		}
 		if try > 0 || fs.o.Autoload == nil {
 			break
 		}
@@ -391,6 +397,33 @@ func (fs *VFS) findType(ctx context.Context, instance, name string) (*fsType, er
 		return nil, fmt.Errorf("file-system type %q of component %q: %w", name, instance, abi.ENODEV)
 	}
 	return nil, fmt.Errorf("file-system type %q: %w", name, abi.ENODEV)
+}
+
+// awaitType waits for the instance that had a type when its process died, until
+// the type is there again or the instance is done with that; false: there is no
+// such one, or it took too long.
+func (fs *VFS) awaitType(ctx context.Context, instance, name string) (bool, error) {
+	t := time.NewTimer(fs.o.RestartWait)
+	defer t.Stop()
+	for waited := false; ; waited = true {
+		fs.mu.RLock()
+		c, had := fs.instances, false
+		for in, types := range fs.gone {
+			had = had || (in == instance || instance == "") && slices.Contains(types, name)
+		}
+		there := fs.typeLocked(instance, name, false) != nil
+		fs.mu.RUnlock()
+		if there || !had {
+			return waited || there, nil
+		}
+		select {
+		case <-c:
+		case <-t.C:
+			return false, nil
+		case <-ctx.Done():
+			return false, abi.ErrnoOf(ctx.Err())
+		}
+	}
 }
 
 // mountUpdate changes the flags of a mount.

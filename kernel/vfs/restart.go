@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/rumpus-kernel/rumpus/modapi/abi"
@@ -19,6 +20,11 @@ import (
 func (fs *VFS) InstanceDown(instance string) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
+	for _, t := range fs.types {
+		if t.instance == instance && !slices.Contains(fs.gone[instance], t.name) {
+			fs.gone[instance] = append(fs.gone[instance], t.name)
+		}
+	}
 	fs.dropTypesLocked(instance)
 	fs.deaths[instance]++
 	fs.instanceLocked(instance, true)
@@ -46,6 +52,7 @@ func (fs *VFS) deathsOf(instance string) int {
 func (fs *VFS) InstanceUp(instance string) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
+	delete(fs.gone, instance)
 	fs.instanceLocked(instance, false)
 	for _, m := range fs.mounts {
 		switch {

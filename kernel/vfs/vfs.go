@@ -127,8 +127,9 @@ type VFS struct {
 	storeMu   sync.Mutex               // leaf
 	stores    map[abi.Fsid]*mountStore // protected by storeMu; of mounts that are or are being made
 	storeCnt  *store.Counters
-	instances chan struct{}   // closed when an instance goes or comes; protected by mu
-	down      map[string]bool // instances without a process; protected by mu
+	instances chan struct{}       // closed when an instance goes or comes; protected by mu
+	down      map[string]bool     // instances without a process; protected by mu
+	gone      map[string][]string // the types that such ones had; protected by mu
 
 	watchMu  sync.Mutex                // protects changes of watchers
 	watchers atomic.Pointer[[]Watcher] // nil: none
@@ -204,7 +205,7 @@ func New(o Options) *VFS {
 	if o.Evcnt == nil {
 		o.Evcnt = func(string, string) *modapi.Counter { return new(modapi.Counter) }
 	}
-	fs := &VFS{o: o, deaths: map[string]int{}, ranks: map[string]int{}, down: map[string]bool{}, instances: make(chan struct{}),
+	fs := &VFS{o: o, deaths: map[string]int{}, ranks: map[string]int{}, down: map[string]bool{}, gone: map[string][]string{}, instances: make(chan struct{}),
 		stores: map[abi.Fsid]*mountStore{}, storeCnt: store.NewCounters(o.Evcnt)}
 	e := o.Evcnt
 	fs.cnt = counters{
@@ -299,6 +300,11 @@ func (fs *VFS) DetachInstance(instance string) error {
 		}
 	}
 	fs.dropTypesLocked(instance)
+	if fs.gone[instance] != nil { // nobody is to come
+		delete(fs.gone, instance)
+		close(fs.instances)
+		fs.instances = make(chan struct{})
+	}
 	return nil
 }
 
