@@ -93,6 +93,64 @@ func TestKillSlice(t *testing.T) {
 	}
 }
 
+// TestEveryMoment: every moment and every kind of a fault is reached, the
+// components come back, and nobody notices.
+func TestEveryMoment(t *testing.T) {
+	defer goleak.VerifyNone(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 4*patience)
+	defer cancel()
+	r, err := newRound(ctx, 11, rigEtfs, quiet(t), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.rig.close()
+	if err := r.begin(ctx, 0, load{trees: 1}); err != nil {
+		t.Fatal(err)
+	}
+	var fs []fault
+	inside := map[string][]moment{"vfs": {mBefore, mAfter, mRead, mQuick, mCheckpoint, mCheckpoints}, "net": {mBefore, mAfter, mRead, mQuick}, "dev": {mRead}}
+	for victim, ms := range inside {
+		for _, m := range ms {
+			fs = append(fs, fault{victim: victim, order: order{kind: kKill, moment: m, nth: 1}})
+		}
+	}
+	for m := mInit; m < moments; m++ {
+		fs = append(fs, fault{victim: "vfs", order: order{kind: kSIGKILL}, again: []order{{kind: kKill, moment: m, nth: 1}}})
+	}
+	for k := kStop; k < kLoop; k++ {
+		fs = append(fs, fault{victim: "vfs", order: order{kind: k, moment: mAfter, nth: 1}})
+	}
+	fs = append(fs, fault{victim: "net", order: order{kind: kSIGSTOP}})
+	for _, f := range fs {
+		end := time.Now().Add(patience)
+		for reached := false; !reached && time.Now().Before(end); {
+			s, err := r.strike(ctx, f)
+			if err != nil {
+				t.Fatalf("%s of %s, %s: %v", f.kindName(), f.victim, f.momentName(), err)
+			}
+			// A process that dies as it begins is no death of the component.
+			reached = !s.skipped && (s.deaths > len(f.again) || len(f.again) > 0 && f.again[0].moment == mInit)
+			if err := r.moves(50); err != nil {
+				t.Fatal(err)
+			}
+			if n, _ := r.wrong(); n > 0 {
+				break
+			}
+			if reached {
+				end = time.Time{}
+			}
+		}
+		if !end.IsZero() {
+			t.Errorf("%s of %s, %s: not reached", f.kindName(), f.victim, f.momentName())
+		}
+	}
+	r.end(ctx)
+	r.watch.c.Exit()
+	if _, err := r.wrong(); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestLies: each checker notices each lie that it can be told, in seconds.
 func TestLies(t *testing.T) {
 	defer goleak.VerifyNone(t)

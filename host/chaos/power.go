@@ -167,7 +167,7 @@ func powerRound(ctx context.Context, s *settings, seed uint64, rep *report) erro
 // would stand in clear: a host that dies in the middle of a write-out leaves a part
 // of it, so that only what was synced is looked at, once.
 func hostRound(ctx context.Context, s *settings, seed uint64, rep *report) error {
-	kind := []rigKind{rigEtfs, rigCgd}[seed%2]
+	kind := []rigKind{rigEtfs, rigCgd}[(seed^seed>>2)%2] // also where every fourth seed is this tier's
 	r := &round{seed: seed, rep: rep}
 	var err error
 	if r.rig, err = newRig(kind, &r.calls); err != nil {

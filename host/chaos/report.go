@@ -115,7 +115,9 @@ func (p *report) close() int {
 				continue
 			}
 			s.n++
-			s.deaths += w.deaths
+			if s != &total || w.tier != "sim" { // nobody died but in a simulation
+				s.deaths += w.deaths
+			}
 			if w.failed {
 				s.failed++
 			} else if w.recovery > 0 {
