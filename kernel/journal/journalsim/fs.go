@@ -66,6 +66,7 @@ type Store struct {
 	seq       abi.OpSeq
 	fail      error
 	drops     int
+	bad       []string
 }
 
 // Fail lets each Commit fail with err from now on; nil: no longer.
@@ -125,6 +126,9 @@ func NewProc(s *Store) *Proc {
 	f := &Proc{store: s}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.pending != nil {
+		s.bad = append(s.bad, "a new process finds what the dead one has not committed")
+	}
 	if s.committed != nil {
 		f.st = s.committed.clone()
 		return f
@@ -171,6 +175,9 @@ func (f *Proc) mut(op string, seq abi.OpSeq, name string, fn func() error) error
 		if err := fn(); err != nil {
 			return err
 		}
+		if at := f.store.Seq(); seq != 0 && seq <= at {
+			f.store.wrong("mutator %d is executed after a checkpoint that is complete to %d", seq, at)
+		}
 		f.st.seq = max(f.st.seq, seq)
 		f.st.ops++
 		return nil
@@ -194,6 +201,13 @@ func (f *Proc) Nodes() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return len(f.st.nodes)
+}
+
+// wrong takes note of what must not be.
+func (s *Store) wrong(format string, args ...any) {
+	s.mu.Lock()
+	s.bad = append(s.bad, fmt.Sprintf(format, args...))
+	s.mu.Unlock()
 }
 
 // executed is how many mutators have been.

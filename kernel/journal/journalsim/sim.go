@@ -279,6 +279,9 @@ func (s *Sim) end(done chan struct{}, sup *sync.WaitGroup, ws []*worker) {
 		s.f.Close()
 		s.steps(fin, 0)
 	}
+	for _, b := range s.store.bad {
+		s.fail("%s", b)
+	}
 	if n := s.counter("diverged"); n > 0 {
 		s.fail("%d divergences", n)
 	}
