@@ -49,7 +49,7 @@ func (t *tx) indMap(in *inode, lblk uint32) (extent, error) {
 	s := t.f.s
 	path, depth, ok := s.indPath(uint64(lblk))
 	if !ok {
-		return extent{lblk: lblk, n: 1<<32 - 1 - lblk}, nil
+		return extent{lblk: lblk, n: max(1<<32-1-lblk, 1)}, nil
 	}
 	words, i := in.block(), path[0]
 	per := uint64(s.bs / 4)

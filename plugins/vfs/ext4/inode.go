@@ -143,7 +143,7 @@ func (in *inode) check() error {
 	if in.vtype() == abi.VBAD {
 		return fmt.Errorf("inode %d has the mode %#o: %w", in.ino, in.u16(inMode), abi.EIO)
 	}
-	if in.size() < 0 || in.isDir() && in.size() > in.s.bs<<32 {
+	if in.size() < 0 || in.size() > in.s.bs<<32 {
 		return fmt.Errorf("inode %d has %d bytes: %w", in.ino, uint64(in.size()), abi.EIO)
 	}
 	return nil
