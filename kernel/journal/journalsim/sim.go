@@ -41,7 +41,9 @@ type Sim struct {
 	bad    []string
 	ring   [ringSize]event // what happened last
 	rings  int
-	off    bool // nobody is killed any more
+	off    bool                   // nobody is killed any more
+	tries  map[*journal.Entry]int // how often an orphan was sent again
+	last   bool                   // the next death would make an innocent one a poison, by the rule for outsiders
 }
 
 // FS is the journal.
@@ -89,7 +91,7 @@ func (s *Sim) step() {
 		c = s.turn[k]
 		delete(s.turn, k)
 	}
-	if !s.off && s.proc != nil && s.rng.Float64() < s.cfg.Kills {
+	if !s.off && s.proc != nil && s.rng.Float64() < s.cfg.Kills && !s.last {
 		s.killLocked()
 	}
 	s.mu.Unlock()
@@ -155,13 +157,24 @@ func (s *Sim) supervise(done <-chan struct{}) {
 	}
 }
 
+// outsiders is how often a process may be killed while an orphan is alone in
+// flight: the journal's rule allows one more.
+const outsiders = 4
+
 // fault is called by the journal at its fault points.
 func (s *Sim) fault(p journal.Fault, e *journal.Entry) {
 	s.mu.Lock()
 	s.passed[p]++
 	n := s.passed[p]
 	s.noteLocked(string(p), e)
-	if slices.Contains(s.cfg.Points, p) && n%s.cfg.Every == 0 && n < maxAtPoint && !s.off {
+	switch p {
+	case journal.FaultOrphan:
+		s.tries[e]++
+		s.last = s.tries[e] >= outsiders
+	case journal.FaultMount, journal.FaultOpen:
+		s.last = false
+	}
+	if slices.Contains(s.cfg.Points, p) && n%s.cfg.Every == 0 && n < maxAtPoint && !s.off && !s.last {
 		s.killLocked()
 	}
 	s.mu.Unlock()
@@ -189,6 +202,7 @@ func (s *Sim) bubble() {
 	s.rng = rand.New(rand.NewPCG(uint64(s.cfg.Seed), 1))
 	s.turn, s.store, s.dead = map[int]chan struct{}{}, &Store{}, make(chan struct{}, 1)
 	s.cnt, s.passed = map[string]*modapi.Counter{}, map[journal.Fault]int{}
+	s.tries = map[*journal.Entry]int{}
 	first := s.start()
 	s.f = journal.New(first, journal.Options{Backing: s.store, Seq: 1, Root: Handle(1), Wait: time.Hour,
 		Limits: s.cfg.Limits, Poison: s.cfg.Poison, Fault: s.fault,
