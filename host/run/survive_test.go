@@ -57,7 +57,7 @@ func TestSurvivesVFS(t *testing.T) {
 	fatImage(t, image, 32<<20)
 	h := boot(t, strings.Replace(survivors, "IMAGE", image, 1))
 	c, other := h.client(), h.client()
-	ctx := limited(t)
+	ctx := slowly(t)
 	next := c.watchEvents()
 	for _, way := range bothWays {
 		for _, dir := range []string{"/m", "/m/deep"} {
@@ -162,7 +162,7 @@ func survivesVFS(t *testing.T, ctx context.Context, h *host0, c, other *client, 
 	stop := make(chan struct{})
 	n := 0
 	go func() {
-		for {
+		for n < 20000 { // a process that hangs may take a while to be found out
 			select {
 			case <-stop:
 				inflight <- nil
@@ -175,6 +175,7 @@ func survivesVFS(t *testing.T, ctx context.Context, h *host0, c, other *client, 
 			}
 			n++
 		}
+		inflight <- nil
 	}()
 
 	again()
@@ -189,12 +190,12 @@ func survivesVFS(t *testing.T, ctx context.Context, h *host0, c, other *client, 
 	}
 	must("append", second(c.Write(ctx, app, []byte("end"))))
 	text := c.read(base + "/append")
-	want := "one "
+	want := []byte("one ")
 	for i := range n {
-		want += fmt.Sprintf("<%06d>", i)
+		want = fmt.Appendf(want, "<%06d>", i)
 	}
-	if text != want+"end" {
-		t.Errorf("appended %d times: %d bytes instead of %d", n, len(text), len(want)+3)
+	if want = append(want, "end"...); text != string(want) {
+		t.Errorf("appended %d times: %d bytes instead of %d", n, len(text), len(want))
 	}
 	k, err = c.Pread(ctx, nameless, got, 0)
 	must("read of what has no name", err)
@@ -268,7 +269,7 @@ func survivesVFS(t *testing.T, ctx context.Context, h *host0, c, other *client, 
 func TestDuringRecovery(t *testing.T) {
 	h := boot(t, "components:\n  vfs: {restart: {wait: 60s}}\nmounts:\n  - {dir: /, type: tmpfs}\n  - {dir: /a, type: tmpfs}\n  - {dir: /b, type: tmpfs}\n")
 	c := h.client()
-	ctx := limited(t)
+	ctx := slowly(t)
 	for round, do := range []struct {
 		name string
 		f    func(k *client) error
@@ -343,7 +344,7 @@ func TestDuringRecovery(t *testing.T) {
 func TestSurvivesNet(t *testing.T) {
 	h := boot(t, "components:\n  vfs: {}\n  net: {restart: {wait: 60s}}\nmounts:\n  - {dir: /, type: tmpfs}\n")
 	c, peer := h.client(), h.client()
-	ctx := limited(t)
+	ctx := slowly(t)
 	next := c.watchEvents()
 	l, err := c.Listen(ctx, "tcp", "127.0.0.1:80")
 	c.must(err)
@@ -431,6 +432,13 @@ func (c *client) running(instance string) (r rumpclient.Modstat) {
 		return r.State == "running" && r.Pid != 0
 	})
 	return r
+}
+
+// slowly is a context for many calls on a busy machine.
+func slowly(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	t.Cleanup(cancel)
+	return ctx
 }
 
 // within waits for an answer.
