@@ -235,3 +235,56 @@ func TestContentsAreKept(t *testing.T) {
 		}
 	})
 }
+
+// numbered notes with which number a file was made.
+type numbered struct {
+	*journalsim.Proc
+	seq map[string]abi.OpSeq
+}
+
+func (n numbered) Create(ctx context.Context, req vfsops.CreateReq) (vfsops.Mutated, error) {
+	n.seq[string(req.Name)] = req.Op.Seq
+	return n.Proc.Create(ctx, req)
+}
+
+// TestOrphanNumber: what was in flight at a death is done after all that was
+// answered, and has a number behind theirs: a checkpoint during the replay covers
+// its first one.
+func TestOrphanNumber(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, s, p := rig(journal.Options{Wait: time.Hour})
+		defer f.Close()
+		hold := make(chan struct{})
+		p.Around = func(_ string, after bool, name string) bool {
+			if name == "late" && !after {
+				<-hold
+			}
+			return false
+		}
+		late := make(chan error, 1)
+		go func() { late <- create(bg, f, "late") }()
+		synctest.Wait()
+		for i := range 80 {
+			wants(t, "create", create(bg, f, strconv.Itoa(i)), 0)
+		}
+		p.Kill()
+		close(hold)
+		synctest.Wait()
+		f.Down()
+		n := numbered{journalsim.NewProc(s), map[string]abi.OpSeq{}}
+		n.Around = func(op string, after bool, _ string) bool {
+			if op == "create" && !after {
+				time.Sleep(time.Millisecond)
+			}
+			return false
+		}
+		wants(t, "recover", f.Recover(bg, next(n)), 0)
+		wants(t, "the late one", <-late, 0)
+		if s.Seq() == 0 {
+			t.Error("no checkpoint during the replay")
+		}
+		if n.seq["late"] <= n.seq["79"] {
+			t.Errorf("number %d after %d", n.seq["late"], n.seq["79"])
+		}
+	})
+}

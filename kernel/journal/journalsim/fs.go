@@ -162,9 +162,15 @@ func (f *Proc) do(op, name string, fn func() error) error {
 	}
 	err := fn()
 	f.mu.Unlock()
-	if f.Around != nil && f.Around(op, true, name) {
-		f.Kill()
-		return fmt.Errorf("%s: %w", op, errSimDead)
+	if f.Around != nil {
+		if f.Around(op, true, name) {
+			f.Kill()
+		}
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if f.dead { // between doing it and answering
+			return fmt.Errorf("%s: %w", op, errSimDead)
+		}
 	}
 	return err
 }
