@@ -6,7 +6,7 @@ PLUGINS := vfs net dev
 # The race detector needs a C compiler; without one the tests run without it.
 RACE    := $(shell command -v "$$($(GO) env CC)" >/dev/null 2>&1 && echo -race)
 
-.PHONY: all build build-bench run bench test vet cross fuzz soak chaos clean help
+.PHONY: all build build-bench run bench test vet cross fuzz soak chaos mutants clean help
 
 all: build
 
@@ -56,6 +56,11 @@ chaos: ## break components, hosts and disks under load: MINUTES=60 SEED=7; a row
 	@mkdir -p bin
 	CGO_ENABLED=0 $(GO) build -o bin/rumpus-chaos ./host/chaos
 	@bin/rumpus-chaos -minutes $(or $(MINUTES),1) -seed $(or $(SEED),0) -csv bin/chaos.csv
+
+mutants: ## break the recovery code in one place at a time: the tests have to notice each
+	@mkdir -p bin
+	$(GO) build -o bin/rumpus-mutants ./host/chaos/mutants
+	@bin/rumpus-mutants
 
 clean: ## remove what build made
 	rm -rf bin
