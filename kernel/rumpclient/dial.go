@@ -43,8 +43,9 @@ func (c *Client) connect(ctx context.Context, name string, n network, to abi.Soc
 		local, err = c.Getsockname(ctx, fd)
 	}
 	if err == nil {
-		if remote, err = c.Getpeername(ctx, fd); err != nil && af == abi.AF_LOCAL {
-			remote, err = to, nil
+		remote, err = c.Getpeername(ctx, fd)
+		if err != nil && (af == abi.AF_LOCAL || abi.ErrnoOf(err) == abi.ENOTCONN) {
+			remote, err = to, nil // what has been reset since says so when it is read or written
 		}
 	}
 	if err != nil {
@@ -144,9 +145,9 @@ func (l *Listener) Accept() (net.Conn, error) {
 	}
 	ctx := context.Background()
 	local, err := l.s.c.Getsockname(ctx, fd)
-	if err != nil {
+	if err != nil { // this one has been reset since: the listener is none the worse
 		l.s.c.Close(ctx, fd)
-		return nil, l.s.opErr("accept", err)
+		return l.Accept()
 	}
 	return Conn{newSock(l.s.c, fd, l.s.af, l.s.net, true, local, from)}, nil
 }
