@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -58,7 +59,11 @@ func figures(ctx context.Context, total time.Duration, out io.Writer, results st
 	if err != nil {
 		return err
 	}
-	text := fmt.Sprintf("## Faults, %s, %d CPUs\n\n| figure | faults | p50 | p99 | |\n|---|--:|--:|--:|---|\n", time.Now().UTC().Format("2006-01-02 15:04"), runtime.NumCPU())
+	load := ""
+	if p, err := os.ReadFile("/proc/loadavg"); err == nil {
+		load, _, _ = strings.Cut(string(p), " ")
+	}
+	text := fmt.Sprintf("## Faults, %s, %d CPUs, load %s at the end\n\n| figure | faults | p50 | p99 | |\n|---|--:|--:|--:|---|\n", time.Now().UTC().Format("2006-01-02 15:04"), runtime.NumCPU(), load)
 	for _, f := range all {
 		text += fmt.Sprintf("| %s | %d | %s | %s | %s |\n", f.what, f.n, f.p50, f.p99, f.note)
 	}
