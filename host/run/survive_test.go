@@ -35,16 +35,20 @@ type dies struct {
 var bothWays = []dies{{"killed", syscall.SIGKILL}, {"hung", syscall.SIGSTOP}}
 
 // again makes it happen, and returns when a new process has taken over. poke is
-// a call that needs the instance: without one nobody notices that it hangs.
+// a call that needs the instance, made again and again: without one nobody
+// notices that it hangs, and the first may get through before it stops.
 func (d dies) again(c *client, next func(string, evlog.Kind) rumpclient.Event, instance string, poke func(ctx context.Context) error) {
 	c.t.Helper()
 	pid := c.running(instance).Pid
 	kill(c.t, pid, d.sig)
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	if err := poke(ctx); err != nil {
-		c.t.Errorf("%s: the call that waits for it: %v", d.name, err)
-	}
+	eventually(c.t, patience, "a new process of "+instance, func() bool {
+		if err := poke(ctx); err != nil {
+			c.t.Fatalf("%s: the call that waits for it: %v", d.name, err)
+		}
+		return c.row(instance).Pid != pid
+	})
 	if e := next(instance, evlog.Recovered); e.Pid == pid {
 		c.t.Errorf("%s: still process %d", d.name, pid)
 	}
@@ -63,7 +67,11 @@ func TestSurvivesVFS(t *testing.T) {
 		for _, dir := range []string{"/m", "/m/deep"} {
 			t.Run(way.name+strings.ReplaceAll(dir, "/", "_"), func(t *testing.T) {
 				survivesVFS(t, ctx, h, c, other, dir, func() {
-					way.again(c, next, "vfs", func(ctx context.Context) error { return c.Mkdir(ctx, dir+"/made-while-"+way.name, 0o755) })
+					n := 0
+					way.again(c, next, "vfs", func(ctx context.Context) error {
+						n++
+						return c.Mkdir(ctx, fmt.Sprintf("%s/made-%s-%d", dir, way.name, n), 0o755)
+					})
 				})
 			})
 		}

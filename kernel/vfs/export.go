@@ -108,16 +108,6 @@ func (v *Vnode) Fsync(ctx context.Context, c *abi.Caller, dataOnly bool) error {
 // leads to.
 func (fs *VFS) OpenVnode(ctx context.Context, c *abi.Caller, v *Vnode, flags int) (*file.File, error) {
 	fs.cnt.opens.Inc()
-	// Counted as open before the last name can go, or it has gone already and
-	// nothing keeps the file (pinLocked).
-	v.mu.RLock()
-	if v.unlinked.Load() && !v.pinned.Load() && v.typ == abi.VREG {
-		v.mu.RUnlock()
-		return nil, abi.ESTALE
-	}
-	v.opens.Add(1)
-	v.mu.RUnlock()
-	defer v.opens.Add(-1)
 	v.hold()
 	f, err := fs.openVnode(ctx, c, v, flags, false, &walked{})
 	if err != nil {

@@ -441,10 +441,6 @@ func (v *Vnode) pinLocked(ctx context.Context, b *binding, va *abi.Vattr, own in
 		return nothing, nil
 	case v.refs.Load() <= own:
 		return nothing, nil
-	case v.typ == abi.VREG && b.sole() && v.opens.Load() == 0 && v.refs.Load() <= own+v.watched.Load():
-		// Only Watchers know it, which have it not open and will forget it; what
-		// they still ask is in the attributes here, and OpenVnode refuses.
-		return nothing, nil
 	}
 	if err := b.pinner.Pin(ctx, v.handle()); err != nil {
 		return nil, err

@@ -50,7 +50,7 @@ func TestCrash(t *testing.T) {
 		}
 		t.Run(l.name, func(t *testing.T) {
 			t.Parallel()
-			crash(t, mkfs(t, 12<<20, append(append([]string{}, l.args...), "-J", "size=4", "-N", "2048")...), 3, 300, 10)
+			crash(t, mkfs(t, 12<<20, append(append([]string{}, l.args...), "-J", "size=4", "-N", "2048")...), 3, 200, 6)
 		})
 	}
 }
@@ -162,7 +162,7 @@ func loop(t *testing.T, img, dir string, opts string) func() {
 
 func linux(t *testing.T, size int64, args []string) {
 	disk := mkfs(t, size, args...)
-	tmp := t.TempDir()
+	tmp := tempDir(t)
 	img, dir := filepath.Join(tmp, "img"), filepath.Join(tmp, "mnt")
 	if err := os.WriteFile(img, disk.Bytes(), 0o600); err != nil {
 		t.Fatal(err)

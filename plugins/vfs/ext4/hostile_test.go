@@ -20,7 +20,7 @@ import (
 // victim makes a small image with some of everything.
 func victim(t testing.TB, args ...string) []byte {
 	t.Helper()
-	src := t.TempDir()
+	src := tempDir(t)
 	os.MkdirAll(filepath.Join(src, "d/e"), 0o755)
 	for i := range 120 {
 		os.WriteFile(filepath.Join(src, fmt.Sprintf("d/file-%d", i)), bytes.Repeat([]byte{byte(i)}, i*37), 0o644)
@@ -62,7 +62,7 @@ func TestHostile(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for i := range 120 * times {
+			for i := range 100 * times {
 				damaged(t, img, s, uint64(i))
 			}
 		})

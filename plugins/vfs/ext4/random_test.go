@@ -39,7 +39,7 @@ func TestRandom(t *testing.T) {
 	for _, l := range layouts {
 		t.Run(l.name, func(t *testing.T) {
 			t.Parallel()
-			random(t, mkfs(t, l.size, l.args...), 1, 1500)
+			random(t, mkfs(t, l.size, l.args...), 1, 800)
 		})
 	}
 }
@@ -53,7 +53,7 @@ func random(t *testing.T, disk *modtest.RAM, seed uint64, steps int) {
 	m.dirs = []*mnode{m.root}
 	for m.step = range steps {
 		m.one()
-		if m.step%500 == 499 {
+		if m.step%400 == 199 {
 			m.must(m.Sync(ctx, abi.Handle{}, false))
 			fsck(t, disk.Bytes())
 			m.compare(m.root)

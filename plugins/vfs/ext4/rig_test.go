@@ -35,10 +35,22 @@ func tool(t testing.TB, name string) string {
 	return ""
 }
 
+// tempDir is a directory for images, in memory if the machine has that: e2fsprogs
+// sync what they write.
+func tempDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "rumpus-ext4-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
 // mkfs makes an image in memory.
 func mkfs(t testing.TB, size int64, args ...string) *modtest.RAM {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "img")
+	path := filepath.Join(tempDir(t), "img")
 	f, err := os.Create(path)
 	if err == nil {
 		err = f.Truncate(size)
@@ -154,7 +166,9 @@ func (r *rig) names(h abi.Handle) []string {
 // fsck has e2fsck look at an image, which it must find whole.
 func fsck(t testing.TB, image []byte) {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "img")
+	dir := tempDir(t)
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, "img")
 	if err := os.WriteFile(path, image, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -189,7 +203,7 @@ var layouts = []struct {
 
 // TestRead reads what mke2fs wrote from a tree.
 func TestRead(t *testing.T) {
-	src := t.TempDir()
+	src := tempDir(t)
 	write := func(name string, p []byte) {
 		if err := os.WriteFile(filepath.Join(src, name), p, 0o644); err != nil {
 			t.Fatal(err)
